@@ -1,0 +1,1 @@
+"""Backends of the language model, behind one protocol (`agents.models.protocol`)."""

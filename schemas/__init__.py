@@ -1,0 +1,1 @@
+"""What crosses a boundary: messages, entity state, settings, and how they are encoded. No I/O, no clock, no prompts."""
