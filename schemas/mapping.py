@@ -143,9 +143,7 @@ def read_truth(record: Record, settings: Settings, now: datetime) -> Truth:
     if note is not _ABSENT and note is not None and not isinstance(note, str):
         raise DecodeError("wrong-type", f"{mapping.note!r} must be a text")
     note = note[: settings.bounds.text] if isinstance(note, str) else ""
-    return _build(
-        Truth, entity=entity, observation_id=observation_id, target_time=target_time, value=checked, note=note, time=time
-    )
+    return _build(Truth, entity=entity, observation_id=observation_id, target_time=target_time, value=checked, note=note, time=time)
 
 
 def read_command(record: Record, settings: Settings) -> Command:

@@ -186,6 +186,8 @@ class Outcome(Message):
     source: Source
     #: matched: by a truth; corrected: a second truth with another value; judged: by the judge; missing: no truth came.
     result: Literal["matched", "corrected", "judged", "missing"]
+    #: The interval that was published with the forecast.
+    interval: Interval | None = None
     errors: dict[str, float] = Field(default_factory=dict)
     hit: bool | None = None
     verdict: Annotated[float, Field(ge=0, le=1)] | None = None

@@ -60,6 +60,8 @@ class TopicSettings(Section):
     outcomes: str = "outcomes"
     memories: str = "memories"
     dead_letters: str = "dead-letters"
+    #: The worker makes outputs and internal topics that do not exist; off where it has no right to (`topics create` makes them).
+    auto_create: bool = True
     #: Replication factor of what `topics create` makes.
     replication: Annotated[int, Field(ge=1, le=10)] = 1
     #: Partitions of what `topics create` makes; inputs that exist decide for the rest.

@@ -267,7 +267,6 @@ class Header(NamedTuple):
     due: int | None
 
 
-
 _HEADER = struct.Struct(">BxHq")
 _NEVER = -(2**63)
 HEADER_SIZE = _HEADER.size

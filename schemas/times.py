@@ -117,6 +117,4 @@ def format_duration(value: timedelta) -> str:
 #: A pydantic field that accepts everything `parse_time` does.
 Time = Annotated[datetime, BeforeValidator(parse_time)]
 #: A pydantic field that accepts everything `parse_duration` does.
-Duration = Annotated[
-    timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str, when_used="json")
-]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str, when_used="json")]

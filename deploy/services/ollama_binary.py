@@ -70,7 +70,12 @@ async def ollama_program(cache: Path | None = None, progress: Progress = silent)
         flags = compiler_flags(fingerprint)
         building = home / "building"
         await run_tool(
-            [require("go", "Building Ollama"), "install", OLLAMA_MODULE],
+            [
+                require("go", "Building Ollama"),
+                "install",
+                f"-ldflags=-X=github.com/ollama/ollama/version.Version={OLLAMA_VERSION}",
+                OLLAMA_MODULE,
+            ],
             log=home / "build.log",
             what=what,
             advice="The log tells why; without network access to Go modules, install Ollama by hand.",
@@ -93,7 +98,9 @@ def processor_fingerprint(cpu_info: Path = CPU_INFO) -> str:
     True
     """
     kind = [platform.machine(), platform.processor()]
-    kind += sorted({line for line in _cpu_lines(cpu_info) if line.split("\t")[0].strip() in {"vendor_id", "cpu family", "model", "flags", "Features"}})
+    kind += sorted(
+        {line for line in _cpu_lines(cpu_info) if line.split("\t")[0].strip() in {"vendor_id", "cpu family", "model", "flags", "Features"}}
+    )
     return hashlib.sha256("\n".join(kind).encode()).hexdigest()[:12]
 
 

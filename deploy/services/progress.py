@@ -4,7 +4,6 @@ The command line draws these calls with rich in a terminal; :func:`lines` is the
 """
 
 import sys
-from collections.abc import Callable
 from typing import Protocol, TextIO
 
 
@@ -29,7 +28,7 @@ def silent(step: str, text: str, fraction: float | None = None) -> None:
     """Tell nobody."""
 
 
-def lines(stream: TextIO | None = None) -> Callable[[str, str, float | None], None]:
+def lines(stream: TextIO | None = None) -> Progress:
     """Return a progress that prints plain lines, one for each new text and each further quarter of its work.
 
     Parameters
@@ -45,6 +44,8 @@ def lines(stream: TextIO | None = None) -> Callable[[str, str, float | None], No
             return
         printed[step] = (text, quarter)
         share = "" if fraction is None else f" {fraction:.0%}"
-        print(f"{step}: {text}{share}", file=stream or sys.stderr, flush=True)
+        output = stream or sys.stderr
+        output.write(f"{step}: {text}{share}\n")
+        output.flush()
 
     return tell

@@ -1,0 +1,66 @@
+"""Reading a partition's inputs in timestamp order, best effort, so that after an outage the model learns in the order things happened.
+
+A record that is more than `slack` ahead of another input of the same partition waits while that input still has records to read.
+It waits at most `PATIENCE` after the lagging input's last sign of life: an end offset that is a transaction's marker is never
+delivered, and alignment is worth less than progress.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+#: Seconds without a record of the lagging input after which waiting for it ends.
+PATIENCE = 3.0
+
+
+@dataclass(slots=True)
+class _Input:
+    #: Timestamp (ms) of the record that waits here or passed last; None before the first.
+    frontier: int | None = None
+    waiting: bool = False
+    seen_at: float = field(default_factory=time.monotonic)
+
+
+class Alignment:
+    """Alignment of one partition's inputs."""
+
+    def __init__(self, inputs: tuple[str, ...], slack_ms: int, lags: Callable[[str], bool]) -> None:
+        """`lags(input)` says whether an input still has records that it has not handed over; True while that is unknown."""
+        self._inputs = {name: _Input() for name in inputs}
+        self._slack, self._lags = slack_ms, lags
+        self._changed = asyncio.Event()
+
+    async def turn(self, name: str, timestamp: int) -> None:
+        """Wait until a record of this input may go on. Records of one input ask one after the other."""
+        me = self._inputs.get(name)
+        if me is None or len(self._inputs) < 2:
+            return
+        me.frontier, me.waiting, me.seen_at = timestamp, True, time.monotonic()
+        self._announce()
+        try:
+            while (until := self._blocked_until(name, timestamp)) is not None:
+                changed = self._changed
+                try:
+                    await asyncio.wait_for(changed.wait(), max(0.0, until - time.monotonic()))
+                except TimeoutError:
+                    continue
+        finally:
+            me.waiting = False
+            self._announce()
+
+    def _blocked_until(self, name: str, timestamp: int) -> float | None:
+        now = time.monotonic()
+        for other, state in self._inputs.items():
+            if other == name:
+                continue
+            behind = state.frontier is None or state.frontier + self._slack < timestamp
+            if behind and (state.waiting or self._lags(other)) and now < state.seen_at + PATIENCE:
+                return state.seen_at + PATIENCE
+        return None
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

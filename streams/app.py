@@ -1,0 +1,337 @@
+"""The Faust application: agents, the one table, and the life of a lease from take-over to hand-over.
+
+Faust supplies agents, group membership, co-partitioning, recovery, standbys and the RocksDB files. Which record is done, what is
+committed when, and who may write is decided here and in the modules this one puts together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import faust
+from agents.forecaster import Forecaster
+from faust.types import TP
+
+from schemas.settings import Settings
+from streams.due import DueIndex
+from streams.entities import Entities, scan_due
+from streams.intake import Intake
+from streams.kafka import client_options, ssl_context
+from streams.lanes import Lanes
+from streams.lease import Lease
+from streams.metrics import Metrics
+from streams.positions import Received
+from streams.records import Role
+from streams.rekey import Rekeying
+from streams.table import NAME, StateTable
+from streams.topics import by_entity_topic, changelog_topic, input_roles, input_topics, rekeyed_roles
+from streams.upstream import OwnTransport
+from streams.writer import PartitionWriter, start_all
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at what is due.
+TICK = 1.0
+#: Room above the largest state record that requests and the changelog's `max.message.bytes` leave.
+REQUEST_HEADROOM = 786_432
+
+
+def state_topic(settings: Settings, role: Role) -> str:
+    """The topic whose partitions are those of the state: the input itself, or the internal one it is re-keyed into."""
+    return by_entity_topic(settings, role) if role in rekeyed_roles(settings) else input_topics(settings)[role]
+
+
+class PalimpsestApp(faust.App):
+    """One worker's application. Built by `build_app`; the attributes below are set there and are no Faust settings."""
+
+    settings: Settings
+    metrics: Metrics
+    forecaster: Forecaster
+    partitions: int
+    state: StateTable
+    entities: Entities
+    intake: Intake
+    rekeying: Rekeying | None
+    lanes: Lanes
+    lease: Lease | None = None
+    #: Topics by role that carry the state's inputs, by entity.
+    inputs: dict[Role, str]
+    #: Those of them that `streams.alignment` keeps in step.
+    aligned: dict[Role, str]
+    #: Called once when this worker must end and be started again.
+    on_broken: Callable[[BaseException], None]
+
+    def wire(
+        self, settings: Settings, forecaster: Forecaster, metrics: Metrics, partitions: int, on_broken: Callable[[BaseException], None]
+    ) -> None:
+        self.settings, self.metrics, self.forecaster, self.partitions = settings, metrics, forecaster, partitions
+        self.on_broken = on_broken
+        self.received = Received()
+        self.writers: dict[int, PartitionWriter] = {}
+        self.lanes = Lanes(settings.worker.window)
+        self.state = self.Table(NAME, partitions=partitions, key_type=bytes, value_type=bytes)
+        self.entities = Entities(
+            settings,
+            forecaster,
+            self.state,
+            metrics,
+            self.lanes,
+            clock=lambda: datetime.now(UTC),
+            partitions=partitions,
+            writers=self.writers,
+        )
+        self.intake = Intake(self, self.entities.dispatch, self._lost_to_retention)
+        self.inputs = {role: state_topic(settings, role) for role in input_roles(settings)}
+        self.aligned = {role: topic for role, topic in self.inputs.items() if role != "commands"}
+        raw: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
+        for role, topic in self.inputs.items():
+            self._consume(role, self.topic(topic, partitions=partitions, **raw))
+        rekeyed = rekeyed_roles(settings)
+        self.rekeying = Rekeying(self) if rekeyed else None
+        for role in rekeyed:
+            self._rekey(role, self.inputs[role], self.topic(input_topics(settings)[role], **raw))
+        self._barriers: dict[int, int] = {}
+        self._blocked: dict[int, list[tuple[str, int]]] = {}
+        self._lease_tasks: set[asyncio.Task[Any]] = set()
+        self._handover_began: float | None = None
+        self.on_rebalance_complete.connect(self._begin_lease)
+        self.on_partitions_revoked.connect(self._end_lease)
+
+    def _consume(self, role: Role, topic: faust.TopicT) -> None:
+        async def consume(stream: faust.Stream) -> None:
+            await self.intake.feed(role, stream)
+
+        self.agent(topic, name=f"palimpsest.{role}")(consume)
+
+    def _rekey(self, role: Role, target: str, topic: faust.TopicT) -> None:
+        async def rekey(stream: faust.Stream) -> None:
+            assert self.rekeying is not None
+            await self.rekeying.feed(role, target, stream)
+
+        self.agent(topic, name=f"palimpsest.rekey.{role}")(rekey)
+
+    def _new_transport(self) -> OwnTransport:
+        return OwnTransport(self.conf.broker_consumer, self)
+
+    def _lost_to_retention(self, role: Role, partition: int, count: int) -> None:
+        for _ in range(count):
+            self.metrics.processed(role, "retention-lost")
+
+    # -- the life of a lease
+
+    async def start_writers(self, tps: Iterable[TP]) -> None:
+        """Take the right to write the given changelog partitions; called by recovery before it asks for their ends."""
+        await self._stop_writers()
+        worker = self.settings.worker
+        writers = {
+            tp.partition: PartitionWriter(
+                tp,
+                self.state,
+                transactional_id=f"{self.conf.id}-{tp.topic}-{tp.partition}",
+                client=client_options(self.settings.kafka),
+                transaction_timeout=worker.transaction_timeout.total_seconds(),
+                max_request_size=self.settings.bounds.record + REQUEST_HEADROOM,
+                on_broken=self.broken,
+                on_commit=self.metrics.transaction,
+            )
+            for tp in tps
+        }
+        await start_all(list(writers.values()))
+        self.writers.update(writers)
+
+    async def _stop_writers(self) -> None:
+        old = list(self.writers.values())
+        self.writers.clear()
+        await asyncio.gather(*(writer.stop() for writer in old))
+
+    async def _begin_lease(self, *_: Any, **__: Any) -> None:
+        """Sent by Faust after recovery and before any source partition is resumed."""
+        changelog = changelog_topic(self.settings)
+        owned = frozenset(tp.partition for tp in self.assignor.assigned_actives() if tp.topic == changelog)
+        self.lease = Lease(self.consumer_generation_id, owned)
+        self.entities.due = {partition: DueIndex() for partition in owned}
+        self._barriers.clear()
+        self._blocked.clear()
+        self._spawn(self._load_due(owned), "load due times")
+        self._spawn(self._tick(self.lease), "due work")
+        if self._handover_began is not None:
+            self.metrics.rebalance(time.monotonic() - self._handover_began)
+            self._handover_began = None
+        log.info("took over partitions %s (generation %d)", sorted(owned), self.lease.generation)
+
+    async def _end_lease(self, *_: Any, **__: Any) -> None:
+        """Awaited by Faust before the group moves on; heartbeats go on meanwhile."""
+        self._handover_began = time.monotonic()
+        await self.hand_over()
+
+    async def hand_over(self) -> None:
+        """Stop taking, let running work finish until the drain deadline, commit, and give up the right to write."""
+        lease = self.lease
+        if lease is None or not lease.open:
+            return
+        lease.accepting = False
+        started = time.monotonic()
+        self.intake.stop()
+        for task in list(self._lease_tasks):
+            task.cancel()
+        deadline = self.settings.worker.drain_deadline.total_seconds()
+        if self.rekeying is not None:
+            await self.rekeying.drain(min(deadline, 5.0))
+        abandoned = await self.lanes.drain(max(0.0, deadline - (time.monotonic() - started)))
+        self.entities.stop()
+        try:
+            # Twice: the first call may only wait for a commit that is under way.
+            for _ in range(2):
+                await asyncio.wait_for(self.consumer.commit(), 5.0)
+        except TimeoutError:
+            log.warning("the positions were not committed in time; the next owner applies some records again, to no effect")
+        finally:
+            lease.close()
+            await self._stop_writers()
+        log.info("handed over in %.1f s, %d items left to the next owner", time.monotonic() - started, abandoned)
+
+    async def on_stop(self) -> None:
+        await self.hand_over()
+        await super().on_stop()
+
+    async def give_up(self, error: BaseException) -> None:
+        self.broken(error)
+
+    def broken(self, error: BaseException) -> None:
+        """End this worker: it was fenced, cannot know an outcome, or saw a hole. Nothing more is written or committed."""
+        if self.lease is not None:
+            self.lease.close()
+        self.on_broken(error)
+
+    # -- what happens without input
+
+    def _spawn(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._lease_tasks.add(task)
+        task.add_done_callback(self._lease_task_done)
+
+    def _lease_task_done(self, task: asyncio.Task[Any]) -> None:
+        self._lease_tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.broken(error)
+
+    async def _load_due(self, partitions: Iterable[int]) -> None:
+        for partition in sorted(partitions):
+            stored = await asyncio.to_thread(scan_due, self.state, partition)
+            self.entities.due[partition].load(stored)
+
+    async def _tick(self, lease: Lease) -> None:
+        while lease.open:
+            await asyncio.sleep(TICK)
+            for partition in sorted(lease.partitions):
+                await self._run_due(lease, partition)
+
+    async def _run_due(self, lease: Lease, partition: int) -> None:
+        now = datetime.now(UTC) if self.settings.time == "live" else self.entities.stream_time.get(partition)
+        if now is None:
+            return
+        # Those that were due before the truths' end was asked for may expire once the truths are read up to it; the rest ask anew.
+        barrier = self._barriers.get(partition)
+        if barrier is not None and await self._truths_read_to(lease, partition, barrier):
+            del self._barriers[partition]
+            for entity, _ in self._blocked.pop(partition, []):
+                await self.entities.run_due(partition, entity, lease, truths_read=True)
+        due = self.entities.due[partition].pop(int(now.timestamp() * 1000))
+        if not due:
+            return
+        if partition in self._barriers:
+            for entity, at in due:
+                self.entities.due[partition].set(entity, at)
+            return
+        self._barriers[partition] = await self._truths_end(partition)
+        self._blocked[partition] = due
+
+    def _truths_tp(self, partition: int) -> TP:
+        return TP(self.aligned.get("truths", self.aligned["observations"]), partition)
+
+    async def _truths_end(self, partition: int) -> int:
+        tp = self._truths_tp(partition)
+        ends = await self.consumer.highwaters(tp)
+        return next((int(end) for end in ends.values() if end is not None), 0)
+
+    async def _truths_read_to(self, lease: Lease, partition: int, end: int) -> bool:
+        """Whether everything below `end` is read and done. The fetcher's own position counts, for an end that is a marker."""
+        tp = self._truths_tp(partition)
+        tracker = lease.trackers[tp]
+        if tracker.position is not None and tracker.position >= end:
+            return True
+        if tracker.unfinished or self.received.waiting(tp):
+            return False
+        position = await self.consumer.position(tp)
+        return position is not None and position >= end
+
+
+def build_app(
+    settings: Settings,
+    forecaster: Forecaster,
+    metrics: Metrics,
+    partitions: int,
+    on_broken: Callable[[BaseException], None],
+) -> PalimpsestApp:
+    """Put the application together; nothing is connected yet.
+
+    Parameters
+    ----------
+    partitions
+        Partition count of the state, its inputs and its outputs.
+    on_broken
+        Called when the worker must end with `exits.RESTART`.
+    """
+    worker, kafka = settings.worker, settings.kafka
+    session = worker.session_timeout.total_seconds()
+    app = PalimpsestApp(
+        settings.app,
+        broker=";".join(f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")),
+        broker_credentials=_credentials(settings),
+        store="rocksdb://",
+        datadir=str(settings.state_dir),
+        Table="streams.table:StateTable",
+        TableManager="streams.upstream:SafeTableManager",
+        topic_partitions=partitions,
+        # Topics are made and checked by `streams.topics`; Faust's own and its leader topic are not needed.
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        # Faust's web server would show the state to anyone, and is dark while state is restored.
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+        # Our own drain has a deadline; Faust's waits for ever for an event that is never acknowledged.
+        stream_wait_empty=False,
+        # Bounds what a rebalance throws away and reads again.
+        stream_buffer_maxsize=64,
+        broker_commit_interval=worker.commit_interval.total_seconds(),
+        broker_session_timeout=session,
+        broker_heartbeat_interval=max(0.3, session / 6),
+        broker_rebalance_timeout=worker.rebalance_timeout.total_seconds(),
+        broker_request_timeout=max(40.0, session + 1.0),
+        # Once exceeded the worker never comes back, and with every partition held nothing polls; /healthz watches progress instead.
+        broker_max_poll_interval=86_400.0,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=worker.instance_id,
+        consumer_max_fetch_size=4 * 1024 * 1024,
+        table_standby_replicas=worker.standby_replicas,
+        # Idle partitions would be reported as stalled.
+        stream_processing_timeout=86_400.0,
+        broker_commit_livelock_soft_timeout=86_400.0,
+    )
+    app.wire(settings, forecaster, metrics, partitions, on_broken)
+    return app
+
+
+def _credentials(settings: Settings) -> Any:
+    kafka = settings.kafka
+    context = ssl_context(kafka)
+    if kafka.security_protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=kafka.sasl_username, password=kafka.sasl_password, ssl_context=context, mechanism=kafka.sasl_mechanism
+        )
+    return faust.SSLCredentials(context) if context is not None else None

@@ -1,0 +1,330 @@
+"""One record's effects on its entity: read the state, ask the core, commit state and outputs together.
+
+Runs inside the entity's lane, so whatever it reads nobody else is writing. An item counts as finished when its commit is through, or
+when it turns out to have been applied before. Whatever the core cannot digest goes to the dead letters and the stream goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from agents.forecaster import Event, Forecaster, Orphan, Step
+
+from schemas.codec import DecodeError, encode
+from schemas.mapping import Record
+from schemas.messages import Command, MemoryRevision, Message, Observation, Outcome, Prediction, Truth
+from schemas.settings import Settings
+from schemas.state import (
+    PARTITION_KEY,
+    EntityState,
+    Origin,
+    PartitionState,
+    decode_state,
+    encode_state,
+    entity_key,
+    next_due,
+    read_header,
+)
+from streams import dead_letters
+from streams.due import DueIndex
+from streams.lease import Lease, LeaseLost
+from streams.metrics import Metrics
+from streams.records import Item, decode
+from streams.table import StateTable
+from streams.writer import Output, PartitionWriter, RecordTooLarge
+
+if TYPE_CHECKING:
+    from streams.lanes import Lanes
+
+log = logging.getLogger(__name__)
+
+Parsed = Observation | Truth | Command
+
+
+class Entities:
+    """Applies items to entities; one instance per worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        forecaster: Forecaster,
+        table: StateTable,
+        metrics: Metrics,
+        lanes: Lanes,
+        *,
+        clock: Callable[[], datetime],
+        partitions: int,
+        writers: Mapping[int, PartitionWriter],
+    ) -> None:
+        self._settings = settings
+        self._core = forecaster
+        self._table = table
+        self._metrics = metrics
+        self._lanes = lanes
+        self._clock = clock
+        self._partitions = partitions
+        self._writers = writers
+        self.due: dict[int, DueIndex] = {}
+        #: Stream time by partition, replay only: the newest event time that was applied.
+        self.stream_time: dict[int, datetime] = {}
+        #: Time of the newest observation waiting in each entity's lane, so that an overtaken one is not worth a call.
+        self._newest: dict[str, datetime] = {}
+        self._rewriting: dict[str, asyncio.Task[None]] = {}
+
+    # -- into the lane
+
+    async def dispatch(self, item: Item, lease: Lease) -> None:
+        """Put an item into its lane: its entity's, or the partition's own for what has no readable entity."""
+        if item.record.value is None:
+            self._metrics.processed(item.role, "tombstone")
+            item.tracker.close(item.entry)
+            return
+        try:
+            message = decode(item, self._settings, self._partitions, self._clock())
+        except DecodeError as error:
+            refusal = error
+            await self._lanes.submit(
+                self._lane(item.tp.partition, None), lambda: self._finish(item, lease, self._refuse(item, lease, refusal))
+            )
+            return
+        if isinstance(message, Observation):
+            newest = self._newest.get(message.entity)
+            if newest is None or message.time > newest:
+                self._newest[message.entity] = message.time
+        await self._lanes.submit(
+            self._lane(item.tp.partition, message.entity), lambda: self._finish(item, lease, self._apply(item, message, lease))
+        )
+
+    @staticmethod
+    def _lane(partition: int, entity: str | None) -> bytes:
+        return PARTITION_KEY + b"%d" % partition if entity is None else b"%d/" % partition + entity.encode()
+
+    async def _finish(self, item: Item, lease: Lease, work: object) -> None:
+        try:
+            await work  # type: ignore[misc]
+        except LeaseLost:
+            # The next owner of the partition does it again; nothing was committed.
+            return
+        item.tracker.close(item.entry)
+
+    # -- in the lane
+
+    async def _apply(self, item: Item, message: Parsed, lease: Lease) -> None:
+        partition, offset = item.tp.partition, item.record.offset
+        state = self._read(partition, message.entity)
+        if state is not None and state.applied.get(item.position, -1) >= offset:
+            self._metrics.processed(item.role, "duplicate")
+            return
+        fresh = state if state is not None else EntityState(entity=message.entity)
+        now = self._now(partition, fresh, message)
+        try:
+            step = await self._ask_core(item, message, fresh, known=state is not None, now=now)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            log.exception("a record could not be applied; it goes to the dead letters", extra=self._where(item, message.entity))
+            await self._refuse_applied(item, lease, fresh, "failed", f"{type(error).__name__}: {error}")
+            return
+        lease.check()
+        try:
+            # A command to an entity that does not exist is answered and creates nothing.
+            stored = state is not None or not isinstance(message, Command)
+            await self._commit(partition, step, lease, stored=stored, applied=(item.position, offset), trace=item.trace)
+        except RecordTooLarge as error:
+            await self._refuse_applied(item, lease, fresh, "too-large", str(error))
+            return
+        self._metrics.processed(item.role, "applied")
+        self._metrics.step(step, now)
+
+    async def _ask_core(self, item: Item, message: Parsed, state: EntityState, *, known: bool, now: datetime) -> Step:
+        if isinstance(message, Observation):
+            newest = self._newest.get(message.entity)
+            if newest == message.time:
+                self._newest.pop(message.entity, None)
+            overtaken = newest is not None and newest > message.time
+            return await self._core.observe(state, message, now=now, offset=item.record.offset, overtaken=overtaken)
+        if isinstance(message, Truth):
+            record = item.record
+            origin = Origin(topic=record.topic, partition=record.partition, offset=record.offset, timestamp=record.timestamp)
+            return await self._core.learn(state, message, now=now, origin=origin, raw=record.value)
+        if not known:
+            refusal = MemoryRevision(
+                entity=message.entity,
+                revision=0,
+                cause="command",
+                accepted=False,
+                reason="no such entity",
+                by=message.by,
+                why=message.why,
+                made_at=now,
+            )
+            return Step(state, (refusal,), {"command.refused": 1})
+        return await self._core.command(state, message, now=now)
+
+    def _now(self, partition: int, state: EntityState, message: Parsed | None) -> datetime:
+        """The core's clock: the wall's, or in replay the entity's stream time, which depends on its own records alone."""
+        if self._settings.time == "live":
+            return self._clock()
+        times = [state.touched_at, getattr(message, "time", None)]
+        known = [t for t in times if t is not None]
+        now = max(known, default=self.stream_time.get(partition) or datetime.fromtimestamp(0, UTC))
+        before = self.stream_time.get(partition)
+        self.stream_time[partition] = now if before is None else max(before, now)
+        return now
+
+    # -- dead letters
+
+    async def _refuse(self, item: Item, lease: Lease, error: DecodeError) -> None:
+        """Dead-letter a record without a readable entity; the partition's own record remembers how far that got."""
+        partition = item.tp.partition
+        raw = self._table.read(partition, PARTITION_KEY)
+        state = PartitionState() if raw is None else PartitionState.model_validate_json(raw)
+        if state.dead_lettered.get(item.position, -1) >= item.record.offset:
+            self._metrics.processed(item.role, "duplicate")
+            return
+        state = state.model_copy(update={"dead_lettered": {**state.dead_lettered, item.position: item.record.offset}})
+        lease.check()
+        await self._writer(partition).write((PARTITION_KEY, encode(state)), [self._dead_letter(item.record, error.reason, error.detail)])
+        self._metrics.processed(item.role, "dead-lettered")
+        self._metrics.dead_lettered(error.reason)
+        log.warning("dead-lettered: %s", error, extra=self._where(item, None))
+
+    async def _refuse_applied(self, item: Item, lease: Lease, state: EntityState, reason: str, detail: str) -> None:
+        """Dead-letter a record that its entity could not take; the entity's state stays as it was, but for the offset."""
+        kept = state.model_copy(update={"applied": {**state.applied, item.position: item.record.offset}})
+        lease.check()
+        record = (entity_key(state.entity), encode_state(kept))
+        await self._writer(item.tp.partition).write(record, [self._dead_letter(item.record, reason, detail)])
+        self._metrics.processed(item.role, "dead-lettered")
+        self._metrics.dead_lettered(reason)
+
+    def _dead_letter(self, record: Record, reason: str, detail: str) -> Output:
+        key, value, headers = dead_letters.to_record(record, reason, detail)
+        return Output(self._settings.topics.dead_letters, key, value, headers)
+
+    # -- due work
+
+    async def run_due(self, partition: int, entity: str, lease: Lease, *, truths_read: bool) -> None:
+        """Put an entity's due work into its lane: expiry, orphans, a wanted rewrite."""
+        await self._lanes.submit(self._lane(partition, entity), lambda: self._due(partition, entity, lease, truths_read))
+
+    async def _due(self, partition: int, entity: str, lease: Lease, truths_read: bool) -> None:
+        state = self._read(partition, entity)
+        if state is None:
+            return
+        now = self._now(partition, state, None) if self._settings.time == "live" else self.stream_time.get(partition, self._clock())
+        if self._settings.rewrite.mode == "background" and state.rewrite_wanted is not None and state.rewrite_wanted <= now:
+            self._start_rewrite(partition, state, lease, now)
+        try:
+            step = await self._core.due(state, now=now, truths_read=truths_read)
+            if step.state is not state or step.events:
+                await self._commit(partition, step, lease)
+            else:
+                self._schedule(partition, state)
+        except LeaseLost:
+            return
+        self._metrics.step(step, now)
+
+    def _start_rewrite(self, partition: int, state: EntityState, lease: Lease, now: datetime) -> None:
+        if state.entity in self._rewriting:
+            return
+        request = self._core.propose(state, now=now)
+        if request is None:
+            return
+
+        async def rewrite() -> None:
+            # Outside the lane: predictions of the entity go on while the model writes.
+            proposal = await self._core.ask(request)
+            await self._lanes.submit(self._lane(partition, state.entity), lambda: self._take_over(partition, state.entity, lease, proposal))
+
+        task = asyncio.create_task(rewrite(), name=f"rewrite {state.entity}")
+        self._rewriting[state.entity] = task
+        task.add_done_callback(lambda done: self._rewriting.pop(state.entity, None))
+
+    async def _take_over(self, partition: int, entity: str, lease: Lease, proposal: object) -> None:
+        state = self._read(partition, entity)
+        if state is None or not lease.open:
+            return
+        now = self._now(partition, state, None)
+        step = await self._core.apply(state, proposal, now=now)  # type: ignore[arg-type]
+        try:
+            await self._commit(partition, step, lease)
+        except LeaseLost:
+            return
+        self._metrics.step(step, now)
+
+    # -- state
+
+    def _read(self, partition: int, entity: str) -> EntityState | None:
+        record = self._table.read(partition, entity_key(entity))
+        return None if record is None else decode_state(record)
+
+    async def _commit(
+        self,
+        partition: int,
+        step: Step,
+        lease: Lease,
+        *,
+        stored: bool = True,
+        applied: tuple[str, int] | None = None,
+        trace: str = "",
+    ) -> None:
+        state = step.state
+        if applied is not None:
+            position, offset = applied
+            state = state.model_copy(update={"applied": {**state.applied, position: offset}})
+        record = (entity_key(state.entity), encode_state(state)) if stored else None
+        outputs = [self._output(event, trace) for event in step.events]
+        lease.check()
+        await self._writer(partition).write(record, outputs)
+        if record is not None:
+            self._schedule(partition, state)
+
+    def _schedule(self, partition: int, state: EntityState) -> None:
+        due = next_due(state)
+        index = self.due.get(partition)
+        if index is not None:
+            index.set(state.entity, None if due is None else int(due.timestamp() * 1000))
+
+    def _writer(self, partition: int) -> PartitionWriter:
+        writer = self._writers.get(partition)
+        if writer is None:
+            raise LeaseLost(f"partition {partition} has no writer")
+        return writer
+
+    def _output(self, event: Event, trace: str) -> Output:
+        topics = self._settings.topics
+        if isinstance(event, Orphan):
+            origin = event.truth.origin
+            where = origin or Origin(topic=topics.truths, partition=0, offset=0)
+            raw = event.truth.raw.encode("latin-1")
+            record = Record(where.topic, where.partition, where.offset, where.timestamp, None, raw)
+            self._metrics.dead_lettered(event.reason)
+            return self._dead_letter(record, event.reason, "no prediction matched it in its waiting time")
+        roles: dict[type[Message], str] = {Prediction: topics.predictions, Outcome: topics.outcomes, MemoryRevision: topics.memories}
+        if isinstance(event, Prediction) and trace:
+            event = event.model_copy(update={"trace": trace})
+        headers = [("content-type", b"application/json"), ("schema-version", b"%d" % event.schema_version)]
+        if trace:
+            headers.append(("traceparent", trace.encode()))
+        return Output(roles[type(event)], event.entity.encode(), encode(event), headers)
+
+    def _where(self, item: Item, entity: str | None) -> dict[str, object]:
+        where: dict[str, object] = {"topic": item.record.topic, "partition": item.record.partition, "offset": item.record.offset}
+        return where if entity is None else {**where, "entity": entity}
+
+    def stop(self) -> None:
+        """End background rewrites; their feedback is in the state and is picked up again."""
+        for task in list(self._rewriting.values()):
+            task.cancel()
+        self._newest.clear()
+
+
+def scan_due(table: StateTable, partition: int) -> list[tuple[str, int]]:
+    """Due times of a partition's entities, from the records' headers alone; run on taking the partition over."""
+    headers = ((entity, read_header(front)) for entity, front in table.entities(partition))
+    return [(entity, header.due) for entity, header in headers if header.due is not None]

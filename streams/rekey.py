@@ -1,0 +1,100 @@
+"""Re-keying: an input whose key is not the entity is first written by entity into `<app>-<input>-by-entity`.
+
+Nothing is judged here: every record goes on with its bytes as they are, its source's coordinates in a header, and its timestamp;
+one without a readable entity goes by its source partition. A restart may send a record twice; the receiving side counts
+offsets per source partition, so the second one is a no-op. One idempotent producer keeps each source partition's order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import aiokafka
+import faust
+from faust.types import TP
+
+from schemas.mapping import Record
+from streams.kafka import client_options
+from streams.partitioner import partition_of
+from streams.positions import Entry, Hole, Tracker
+from streams.records import SOURCE_HEADER, SOURCE_KEY_HEADER, Role, entity_of
+
+if TYPE_CHECKING:
+    from streams.app import PalimpsestApp
+
+log = logging.getLogger(__name__)
+
+
+class Rekeying:
+    """Sends records of foreign keys on by entity."""
+
+    def __init__(self, app: PalimpsestApp) -> None:
+        self._app = app
+        self._producer: aiokafka.AIOKafkaProducer | None = None
+        self._sending: set[asyncio.Future[Any]] = set()
+
+    async def start(self, max_request_size: int) -> None:
+        self._producer = aiokafka.AIOKafkaProducer(
+            **client_options(self._app.settings.kafka), enable_idempotence=True, linger_ms=5, max_request_size=max_request_size
+        )
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def drain(self, deadline: float) -> None:
+        if self._sending:
+            await asyncio.wait(set(self._sending), timeout=deadline)
+
+    async def feed(self, role: Role, target: str, stream: faust.Stream) -> None:
+        async for event in stream.noack().events():
+            try:
+                await self._forward(role, target, event.message)
+            except Hole as hole:
+                await self._app.give_up(hole)
+
+    async def _forward(self, role: Role, target: str, message: Any) -> None:
+        lease, tp = self._app.lease, TP(message.tp.topic, message.tp.partition)
+        if lease is None or not lease.accepting or message.generation_id != lease.generation:
+            return
+        self._app.received.delivered(tp, message.offset)
+        tracker = lease.trackers[tp]
+        if tracker.last is not None and message.offset <= tracker.last:
+            return
+        entry = tracker.open(message.offset, message.timestamp_ms)
+        record = Record(tp.topic, tp.partition, message.offset, message.timestamp_ms, message.key, message.value)
+        entity = entity_of(record, self._app.settings, role) if message.value is not None else None
+        partitions = self._app.partitions
+        partition = tp.partition % partitions if entity is None else partition_of(entity.encode(), partitions)
+        source = f"{tp.topic}/{tp.partition}/{message.offset}/{message.timestamp_ms}"
+        headers = [(name, value) for name, value in _pairs(message.headers)] + [(SOURCE_HEADER, source.encode())]
+        if message.key is not None:
+            headers.append((SOURCE_KEY_HEADER, message.key))
+        assert self._producer is not None
+        sent = await self._producer.send(
+            target,
+            message.value,
+            key=None if entity is None else entity.encode(),
+            partition=partition,
+            timestamp_ms=message.timestamp_ms,
+            headers=headers,
+        )
+        self._sending.add(sent)
+        sent.add_done_callback(lambda done: self._sent(done, tracker, entry))
+
+    def _sent(self, done: asyncio.Future[Any], tracker: Tracker, entry: Entry) -> None:
+        self._sending.discard(done)
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled() or error is not None:
+            # Later records may have gone through; only reading again from the committed position keeps all of them.
+            self._app.broken(error or RuntimeError("sending on by entity was cancelled"))
+            return
+        tracker.close(entry)
+
+
+def _pairs(headers: Any) -> list[tuple[str, bytes]]:
+    raw = headers.items() if hasattr(headers, "items") else headers or ()
+    return [(name, value) for name, value in raw]

@@ -1,0 +1,147 @@
+"""Counter-measures against what Faust 0.15.3 and aiokafka 0.14.0 get wrong, and the versions they were written for.
+
+Each replaces a private part of the library, so other versions are refused at start (`check_versions`). What is replaced, and
+what would happen without it (all seen on Apache Kafka 4.1):
+
+| here | upstream | without it |
+| --- | --- | --- |
+| `OwnCommits.force_commit` | faust#606, robinhood/faust#682 | acknowledgements out of order commit past work that is not done; a crash loses it |
+| `OwnCommits._getmany`, `perform_seek`, `seek` | faust#596 | an event that Faust drops between the fetch and the stream is committed past; here the gap is seen and the worker ends |
+| `OwnCommits.on_buffer_drop` | none filed | a partition held for back pressure is fetched again as soon as one buffered event leaves |
+| `ReadCommittedThread` | no setting outside of `exactly_once` | recovery and inputs would see records of aborted transactions |
+| `SafeRecovery.on_recovery_completed` | faust#596 | source events delivered between the end of recovery and the seek are skipped or delivered twice |
+| `SafeRecovery._build_highwaters` | none filed | the last owner of a partition could still write after its changelog was read to the end |
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import aiokafka
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+if TYPE_CHECKING:
+    from streams.app import PalimpsestApp
+
+PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
+
+
+class UnsupportedVersion(RuntimeError):
+    """An upstream library has another version than the counter-measures were written and tested for."""
+
+
+def check_versions(installed: Mapping[str, str] | None = None) -> None:
+    """Refuse to run on versions whose private parts were not looked at.
+
+    Raises
+    ------
+    UnsupportedVersion
+        Names the library, both versions, and how to check a new one.
+    """
+    for name, wanted in PINNED.items():
+        found = installed[name] if installed is not None else version(name)
+        if found != wanted:
+            raise UnsupportedVersion(
+                f"{name} {found} is installed; the delivery guarantees were shown with {wanted}. Install that version, or check the new one: "
+                "go through the table in streams/upstream.py, change PINNED there, and run `make test`."
+            )
+
+
+class ReadCommittedThread(driver.AIOKafkaConsumerThread):
+    app: PalimpsestApp
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+
+class OwnCommits(driver.Consumer):
+    """Commits the positions of the lease instead of Faust's acknowledgements, and keeps what the fetcher received."""
+
+    app: PalimpsestApp
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Partitions held back by the intake; see `hold`.
+        self.held: set[TP] = set()
+
+    def _new_consumer_thread(self) -> ReadCommittedThread:
+        return ReadCommittedThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        records = await super()._getmany(active_partitions, timeout)
+        for tp, batch in records.items():
+            self.app.received.add(TP(tp.topic, tp.partition), [record.offset for record in batch])
+        return records
+
+    async def perform_seek(self) -> None:
+        self.app.received.clear()
+        await super().perform_seek()
+
+    async def seek(self, partition: TP, offset: int) -> None:
+        self.app.received.clear(partition)
+        await super().seek(partition, offset)
+
+    def hold(self, tp: TP) -> None:
+        """Stop fetching a partition without dropping what was fetched already, which Faust's own pause would."""
+        self.held.add(tp)
+        super().on_buffer_full(tp)
+
+    def release(self, tp: TP) -> None:
+        self.held.discard(tp)
+        super().on_buffer_drop(tp)
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        if tp not in self.held:
+            super().on_buffer_drop(tp)
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        lease = self.app.lease
+        if lease is None or not lease.open:
+            return False
+        assignment = self.assignment()
+        offsets = {tp: offset for tp, offset in lease.committable().items() if tp in assignment}
+        if not offsets or not await self._commit(offsets):
+            return False
+        lease.committed.update(offsets)
+        return True
+
+
+class OwnTransport(driver.Transport):
+    Consumer = OwnCommits
+
+
+class SafeRecovery(Recovery):
+    app: PalimpsestApp
+
+    async def _build_highwaters(self, consumer: Any, tps: Iterable[TP], destination: Any, title: str) -> None:
+        if title == "active":
+            # Starting a partition's writer fences its last owner, so the end that is read next is the end.
+            await self.app.start_writers(tps)
+        await super()._build_highwaters(consumer, tps, destination, title)
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        self.app.consumer.stop_flow()
+        self.app.flow_control.suspend()
+        await super().on_recovery_completed(generation_id)
+
+
+class SafeTableManager(TableManager):
+    @property
+    def recovery(self) -> Recovery:
+        if self._recovery is None:
+            self._recovery = SafeRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
+
+
+async def log_starts(app: PalimpsestApp, tps: Iterable[TP]) -> dict[TP, int]:
+    """First offset that each partition's log still has; below it retention or `delete-records` took everything."""
+    starts = await asyncio.wait_for(app.consumer.earliest_offsets(*tps), app.conf.broker_request_timeout)
+    return {TP(tp.topic, tp.partition): offset for tp, offset in starts.items() if offset is not None}

@@ -1,0 +1,239 @@
+"""The worker process: checks, starts, watches, and ends with a code that says what to do next.
+
+Order of starting: HTTP port (so that probes are answered from the first second), topics, model, application. Order of ending:
+the lease is handed over (drain, commit), the group is left, then everything else; whatever still hangs after the drain
+deadline and five seconds is cut off, because nothing that is worth waiting for is left by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import signal
+import time
+from importlib.metadata import version
+from typing import Any
+
+from agents.forecaster import Forecaster
+from prometheus_client import CollectorRegistry
+
+from agents.asking import Asker
+from agents.budget import TokenCounter
+from agents.errors import ModelError
+from agents.models.factory import build_model
+from agents.models.protocol import LanguageModel
+from schemas.settings import Settings
+from streams import exits, topics, upstream
+from streams.app import PalimpsestApp, build_app
+from streams.errors import StreamError, TopicsUnfit
+from streams.findings import failed
+from streams.http import HttpServer
+from streams.metrics import Metrics
+from streams.start import set_start
+
+log = logging.getLogger(__name__)
+
+#: Seconds after the drain deadline within which the process ends, whatever hangs.
+GRACE = 5.0
+#: Seconds between two readings of lag, recovery progress and in-flight work.
+GAUGE_INTERVAL = 2.0
+
+
+class WorkerHealth:
+    """Answers the probes from what the application is doing. Before it exists the worker is alive and not ready."""
+
+    def __init__(self, settings: Settings) -> None:
+        model = settings.model
+        #: The longest that one item may rightly take: a prediction, its repair, a rewrite and its repair.
+        self._item_deadline = 2 * (model.deadline + model.rewrite_deadline).total_seconds()
+        self.app: PalimpsestApp | None = None
+        self.starting = "starting"
+
+    def live(self) -> list[str]:
+        age = self.app.lanes.oldest_age() if self.app is not None else None
+        if age is not None and age > 2 * self._item_deadline:
+            return [f"an item is being worked on for {age:.0f} s; its own deadline is {self._item_deadline:.0f} s"]
+        return []
+
+    def ready(self) -> list[str]:
+        app = self.app
+        if app is None:
+            return [self.starting]
+        reasons = []
+        if app.rebalancing:
+            reasons.append("rebalancing")
+        if not app.tables.actives_ready:
+            reasons.append("restoring state")
+        if app.lease is None or not app.lease.open:
+            reasons.append("no partitions are held")
+        elif not app.lease.partitions:
+            reasons.append("no partitions assigned; more workers than partitions")
+        return reasons
+
+
+def run(settings: Settings) -> int:
+    """Run a worker until it is told to stop or must be started again; returns the exit code (`streams.exits`)."""
+    return asyncio.run(_Worker(settings).run())
+
+
+class _Worker:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._code = exits.OK
+        self._ended = asyncio.Event()
+        self._registry = CollectorRegistry()
+        self._metrics = Metrics(self._registry, settings)
+        self._health = WorkerHealth(settings)
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._stop, signum)
+        worker = self._settings.worker
+        self._metrics.build_info(version("palimpsest"), version("faust-streaming"), version("aiokafka"), platform.python_version())
+        self._metrics.restarts(int(os.environ.get(RESTARTS_VARIABLE, "0")))
+        try:
+            upstream.check_versions()
+            async with HttpServer(
+                worker.http_host, worker.http_port, self._registry, self._health, loop_delay=self._metrics.loop_delay
+            ) as server:
+                log.info("metrics and probes at %s", server.url)
+                await self._run_app()
+        except upstream.UnsupportedVersion as error:
+            log.error("%s", error)
+            return exits.CONFIG
+        except StreamError as error:
+            log.error("%s", error)
+            return error.exit_code
+        return self._code
+
+    def _stop(self, signum: int) -> None:
+        log.info("%s: handing over and stopping", signal.Signals(signum).name)
+        self._ended.set()
+
+    def _broken(self, error: BaseException) -> None:
+        if not self._ended.is_set():
+            log.error("this worker must be started again (exit code %d): %s: %s", exits.RESTART, type(error).__name__, error)
+            self._code = exits.RESTART
+            self._ended.set()
+
+    async def _run_app(self) -> None:
+        settings = self._settings
+        seen = await self._prepare_topics()
+        model = build_model(settings.model)
+        forecaster = Forecaster(settings, Asker(settings, model, TokenCounter(settings, model), self._metrics.model_call))
+        app = build_app(settings, forecaster, self._metrics, seen.plan[0].partitions, self._broken)
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        if app.rekeying is not None:
+            await app.rekeying.start(max(spec.least_message_bytes for spec in seen.plan if spec.name in app.inputs.values()))
+        self._health.app = app
+        watchers = [asyncio.create_task(self._identify(model)), asyncio.create_task(self._gauges(app))]
+        began = time.monotonic()
+        starting = asyncio.create_task(app.start())
+        ended = asyncio.create_task(self._ended.wait())
+        try:
+            await asyncio.wait([starting, ended], return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                log.info("started in %.1f s", time.monotonic() - began)
+                crashed = asyncio.create_task(app._crashed.wait())
+                await asyncio.wait([ended, crashed], return_when=asyncio.FIRST_COMPLETED)
+                if not self._ended.is_set():
+                    self._broken(app.crash_reason or RuntimeError("the application crashed"))
+                crashed.cancel()
+        finally:
+            for task in (*watchers, ended):
+                task.cancel()
+            await self._shut_down(app, starting, model)
+
+    async def _prepare_topics(self) -> topics.Survey:
+        settings = self._settings
+        self._health.starting = "checking topics"
+        if settings.topics.auto_create:
+            await topics.create(settings, inputs=False)
+        findings = await topics.check(settings)
+        for finding in findings:
+            if finding.level == "warn":
+                log.warning("%s", finding)
+        wrong = failed(findings)
+        if wrong:
+            raise TopicsUnfit(wrong)
+        await set_start(settings)
+        self._health.starting = "connecting"
+        return await topics.survey(settings)
+
+    async def _identify(self, model: LanguageModel) -> None:
+        """Find out which model answers; without one the worker runs on fallbacks and says so."""
+        try:
+            identity = await model.identify()
+        except ModelError as error:
+            log.warning("the model does not answer (%s); predictions come from the naive forecasters until it does", error)
+        else:
+            self._metrics.model_info(identity.name, identity.digest, identity.backend)
+            log.info("model %s (%s) on %s", identity.name, identity.digest[:12], identity.backend)
+
+    async def _gauges(self, app: PalimpsestApp) -> None:
+        recovering: float | None = None
+        while True:
+            await asyncio.sleep(GAUGE_INTERVAL)
+            age = app.lanes.oldest_age()
+            self._metrics.in_flight(app.lanes.in_flight, None if age is None else time.time() - age)
+            self._metrics.lanes(app.lanes.lanes)
+            if app.in_recovery:
+                recovering = recovering or time.monotonic()
+                for tp, stats in app.tables.recovery.active_stats().items():
+                    self._metrics.recovery_progress(tp.partition, max(0, stats.offset), max(0, stats.highwater))
+            elif recovering is not None:
+                self._metrics.recovered(time.monotonic() - recovering)
+                recovering = None
+            lease = app.lease
+            if lease is None or not lease.open:
+                continue
+            self._metrics.forget_partitions([(role, p) for role in app.inputs for p in lease.partitions])
+            for tp, tracker in list(lease.trackers.items()):
+                self._position(app, tp, tracker)
+
+    def _position(self, app: PalimpsestApp, tp: Any, tracker: Any) -> None:
+        role = next((role for role, topic in app.inputs.items() if topic == tp.topic), None)
+        if role is None:
+            return
+        end = app.consumer.highwater(tp)
+        self._metrics.position(
+            role,
+            tp.partition,
+            position=-1 if tracker.last is None else tracker.last + 1,
+            committed=-1 if tracker.position is None else tracker.position,
+            end=-1 if end is None else end,
+            newest_ms=tracker.delivered_ms or -1,
+            done_ms=tracker.done_ms or -1,
+        )
+
+    async def _shut_down(self, app: PalimpsestApp, starting: asyncio.Task[Any], model: LanguageModel) -> None:
+        limit = self._settings.worker.drain_deadline.total_seconds() + GRACE
+        loop = asyncio.get_running_loop()
+        # Faust stops threads and services that may hang on a broker that is gone; nothing that matters is left by then.
+        cut = loop.call_later(limit, self._cut_off)
+        try:
+            if self._code == exits.OK:
+                await app.hand_over()
+            if not starting.done():
+                starting.cancel()
+            await app.stop()
+            if app.rekeying is not None:
+                await app.rekeying.stop()
+            await model.close()
+        except Exception:
+            log.exception("stopping did not go smoothly; state and positions were handed over before")
+        finally:
+            cut.cancel()
+
+    def _cut_off(self) -> None:
+        log.warning("something still hangs after the drain deadline; ending without it")
+        logging.shutdown()
+        os._exit(self._code)
+
+
+#: How often the supervisor has restarted this worker, handed down to it.
+RESTARTS_VARIABLE = "PALIMPSEST_RESTARTS"

@@ -1,0 +1,195 @@
+"""Transactions: state records and outputs of one partition are committed together, many entities to a transaction.
+
+One `PartitionWriter` per active changelog partition. Starting it takes the right to write: the broker aborts what an earlier
+owner left open and refuses it from then on. It is started before the end of the changelog is read (`upstream.SafeRecovery`) and never
+again for the same lease, so whoever may write has read everything.
+
+Source positions stay outside of the transaction: they are committed after it, and the last applied offset in the entity's
+record makes a replay a no-op.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiokafka
+from faust.types import TP
+
+from streams.lease import LeaseLost
+from streams.table import FENCE_KEY, StateTable
+
+log = logging.getLogger(__name__)
+
+#: State records per transaction. Larger ones save round trips but make everyone in them wait for the last send.
+MAX_BATCH = 500
+#: Kafka's record overhead, headers aside, that a size check must leave room for.
+RECORD_OVERHEAD = 512
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class RecordTooLarge(Exception):
+    """Refused before it is sent: one record over the limit fails every record that shares its batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A record for an output topic; it goes to the partition of the state it belongs to."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: Headers = ()
+
+    @property
+    def size(self) -> int:
+        headers = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.key or b"") + len(self.value) + headers + RECORD_OVERHEAD
+
+
+@dataclass(slots=True)
+class _Write:
+    #: None: the outputs stand alone.
+    record: tuple[bytes, bytes | None] | None
+    outputs: Sequence[Output]
+    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class PartitionWriter:
+    """The transactional producer of one changelog partition."""
+
+    def __init__(
+        self,
+        tp: TP,
+        table: StateTable,
+        *,
+        transactional_id: str,
+        client: dict[str, Any],
+        transaction_timeout: float,
+        max_request_size: int,
+        on_broken: Callable[[BaseException], None],
+        on_commit: Callable[[int, float], None],
+    ) -> None:
+        self.tp = tp
+        self._table = table
+        self._max_request_size = max_request_size
+        self._on_broken, self._on_commit = on_broken, on_commit
+        self._producer = aiokafka.AIOKafkaProducer(
+            **client,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=int(transaction_timeout * 1000),
+            # Rides out a restarting broker; shorter, and every broker restart ends the worker.
+            request_timeout_ms=60_000,
+            linger_ms=0,
+            max_request_size=max_request_size,
+        )
+        self._queue: deque[_Write] = deque()
+        self._wakeup = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self._producer.start()
+        await self._producer.send_and_wait(self.tp.topic, b"{}", key=FENCE_KEY, partition=self.tp.partition)
+        self._task = asyncio.create_task(self._run(), name=f"writer {self.tp.topic}/{self.tp.partition}")
+
+    async def stop(self) -> None:
+        """Stop at once; what is queued is refused with `LeaseLost`, what is open is aborted by the next owner's start."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=1.0)
+        self._refuse_queued(LeaseLost("the partition's writer has stopped"))
+        try:
+            await asyncio.wait_for(self._producer.stop(), 5.0)
+        except Exception as error:
+            log.warning("closing the writer of %s/%d: %r", self.tp.topic, self.tp.partition, error)
+
+    async def write(self, record: tuple[bytes, bytes | None] | None, outputs: Sequence[Output]) -> None:
+        """Commit a state record with its outputs; returns when the transaction is committed and RocksDB has it.
+
+        Raises
+        ------
+        RecordTooLarge
+            One of the records is over the producer's limit. Nothing was sent.
+        LeaseLost
+            The writer stopped before this was committed.
+        """
+        if record is not None and len(record[0]) + len(record[1] or b"") + RECORD_OVERHEAD > self._max_request_size:
+            raise RecordTooLarge(f"a state record of {len(record[1] or b'')} bytes, limit {self._max_request_size}")
+        for output in outputs:
+            if output.size > self._max_request_size:
+                raise RecordTooLarge(f"a record of {output.size} bytes for {output.topic}, limit {self._max_request_size}")
+        write = _Write(record, outputs)
+        self._queue.append(write)
+        self._wakeup.set()
+        # Shielded: a lane that is cancelled must not take the shared result with it.
+        await asyncio.shield(write.done)
+
+    def _refuse_queued(self, error: BaseException) -> None:
+        while self._queue:
+            done = self._queue.popleft().done
+            if not done.done():
+                done.set_exception(error)
+                # Nobody may be waiting any more; that is no error of its own.
+                done.exception()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wakeup.wait()
+            self._wakeup.clear()
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+            if self._queue:
+                self._wakeup.set()
+            if not batch:
+                continue
+            started = time.monotonic()
+            try:
+                offset = await self._transaction(batch)
+            except BaseException as error:
+                self._queue.extendleft(reversed(batch))
+                if not isinstance(error, asyncio.CancelledError):
+                    # Fenced, or the outcome is unknown. Only a new recovery can tell which, so the worker ends.
+                    self._refuse_queued(LeaseLost(f"the transaction failed: {error!r}"))
+                    self._on_broken(error)
+                    return
+                raise
+            if offset is not None:
+                self._table.apply_committed(self.tp, offset, [w.record for w in batch if w.record is not None])
+            for write in batch:
+                if not write.done.done():
+                    write.done.set_result(None)
+            self._on_commit(len(batch), time.monotonic() - started)
+
+    async def _transaction(self, batch: Sequence[_Write]) -> int | None:
+        """Send and commit; return the last changelog offset, or None if no state record was among them."""
+        await self._producer.begin_transaction()
+        states, others = [], []
+        partition = self.tp.partition
+        for write in batch:
+            if write.record is not None:
+                key, value = write.record
+                states.append(await self._producer.send(self.tp.topic, value, key=key, partition=partition))
+            for out in write.outputs:
+                sent = await self._producer.send(out.topic, out.value, key=out.key, partition=partition, headers=list(out.headers))
+                others.append(sent)
+        offsets = [(await sent).offset for sent in states]
+        for sent in others:
+            await sent
+        await self._producer.commit_transaction()
+        return max(offsets, default=None)
+
+
+async def start_all(writers: Sequence[PartitionWriter]) -> None:
+    """Start writers side by side; if one fails, the others are stopped and its error is raised."""
+    results = await asyncio.gather(*(w.start() for w in writers), return_exceptions=True)
+    failed = [r for r in results if isinstance(r, BaseException)]
+    if failed:
+        with contextlib.suppress(Exception):
+            await asyncio.gather(*(w.stop() for w in writers))
+        raise failed[0]
