@@ -173,7 +173,8 @@ class ArmScore(Frozen):
 class Outcome(Message):
     """A prediction met its truth (or its judge, or its deadline).
 
-    `errors` holds truth minus forecast (target's unit) by arm for a number, 0 or 1 (miss) otherwise; the arms are `published`, `model` and the naive ones.
+    `errors` holds truth minus forecast (target's unit) by arm for a number, 0 or 1 (miss) otherwise; the arms are `published`,
+    `model` and the naive ones.
     """
 
     prediction_id: ObservationId

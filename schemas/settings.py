@@ -230,7 +230,8 @@ class ModelSettings(Section):
 class PublishSettings(Section):
     """What a prediction's `forecast` is."""
 
-    #: `guarded`: an online mixture of the naive experts, the memory's rules executed by code, and the model. `model`: the model's own answer.
+    #: `guarded`: an online mixture of the naive experts, the memory's rules executed by code, and the model. `model`: the
+    #: model's own answer.
     publish: Literal["guarded", "model"] = "guarded"
     #: Nominal coverage of the prediction interval.
     level: Annotated[float, Field(gt=0, lt=1)] = 0.8

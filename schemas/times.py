@@ -10,7 +10,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 #: Epoch numbers from here on are milliseconds: as seconds it would be the year 5138, as milliseconds it is March 1973.
 MILLISECONDS_FROM = 1e11
@@ -117,4 +117,10 @@ def format_duration(value: timedelta) -> str:
 #: A pydantic field that accepts everything `parse_time` does.
 Time = Annotated[datetime, BeforeValidator(parse_time)]
 #: A pydantic field that accepts everything `parse_duration` does.
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str, when_used="json")]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+    # Without it the JSON Schema would say ISO 8601 durations, which is what pydantic itself reads.
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": rf"^\s*({_PART.pattern})+$"}]}),
+]

@@ -8,9 +8,12 @@ delivered, and alignment is worth less than progress.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from streams.records import Role
 
 #: Seconds without a record of the lagging input after which waiting for it ends.
 PATIENCE = 3.0
@@ -27,13 +30,13 @@ class _Input:
 class Alignment:
     """Alignment of one partition's inputs."""
 
-    def __init__(self, inputs: tuple[str, ...], slack_ms: int, lags: Callable[[str], bool]) -> None:
+    def __init__(self, inputs: tuple[Role, ...], slack_ms: int, lags: Callable[[Role], bool]) -> None:
         """`lags(input)` says whether an input still has records that it has not handed over; True while that is unknown."""
         self._inputs = {name: _Input() for name in inputs}
         self._slack, self._lags = slack_ms, lags
         self._changed = asyncio.Event()
 
-    async def turn(self, name: str, timestamp: int) -> None:
+    async def turn(self, name: Role, timestamp: int) -> None:
         """Wait until a record of this input may go on. Records of one input ask one after the other."""
         me = self._inputs.get(name)
         if me is None or len(self._inputs) < 2:
@@ -42,16 +45,13 @@ class Alignment:
         self._announce()
         try:
             while (until := self._blocked_until(name, timestamp)) is not None:
-                changed = self._changed
-                try:
-                    await asyncio.wait_for(changed.wait(), max(0.0, until - time.monotonic()))
-                except TimeoutError:
-                    continue
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), max(0.0, until - time.monotonic()))
         finally:
-            me.waiting = False
+            me.waiting, me.seen_at = False, time.monotonic()
             self._announce()
 
-    def _blocked_until(self, name: str, timestamp: int) -> float | None:
+    def _blocked_until(self, name: Role, timestamp: int) -> float | None:
         now = time.monotonic()
         for other, state in self._inputs.items():
             if other == name:

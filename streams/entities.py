@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from agents.forecaster import Event, Forecaster, Orphan, Step
 
+from agents.rewriting import Proposal
 from schemas.codec import DecodeError, encode
 from schemas.mapping import Record
 from schemas.messages import Command, MemoryRevision, Message, Observation, Outcome, Prediction, Truth
@@ -95,17 +96,16 @@ class Entities:
             newest = self._newest.get(message.entity)
             if newest is None or message.time > newest:
                 self._newest[message.entity] = message.time
-        await self._lanes.submit(
-            self._lane(item.tp.partition, message.entity), lambda: self._finish(item, lease, self._apply(item, message, lease))
-        )
+        lane = self._lane(item.tp.partition, message.entity)
+        await self._lanes.submit(lane, lambda: self._finish(item, lease, self._apply(item, message, lease)))
 
     @staticmethod
     def _lane(partition: int, entity: str | None) -> bytes:
         return PARTITION_KEY + b"%d" % partition if entity is None else b"%d/" % partition + entity.encode()
 
-    async def _finish(self, item: Item, lease: Lease, work: object) -> None:
+    async def _finish(self, item: Item, lease: Lease, work: Awaitable[None]) -> None:
         try:
-            await work  # type: ignore[misc]
+            await work
         except LeaseLost:
             # The next owner of the partition does it again; nothing was committed.
             return
@@ -245,12 +245,12 @@ class Entities:
         self._rewriting[state.entity] = task
         task.add_done_callback(lambda done: self._rewriting.pop(state.entity, None))
 
-    async def _take_over(self, partition: int, entity: str, lease: Lease, proposal: object) -> None:
+    async def _take_over(self, partition: int, entity: str, lease: Lease, proposal: Proposal) -> None:
         state = self._read(partition, entity)
         if state is None or not lease.open:
             return
         now = self._now(partition, state, None)
-        step = await self._core.apply(state, proposal, now=now)  # type: ignore[arg-type]
+        step = await self._core.apply(state, proposal, now=now)
         try:
             await self._commit(partition, step, lease)
         except LeaseLost:

@@ -42,7 +42,12 @@ class EntityGauges:
         self._error = gauge("error", "Truth less published forecast; for labels and texts 1 for a miss, else 0.")
         self._model_error = gauge("model_error", "Truth less the model's own answer; for labels and texts 1 for a miss, else 0.")
         numbers = (self._forecast, self._low, self._high, self._truth, self._matched, self._matched_low, self._matched_high)
-        for series in (*(numbers if settings.target.kind == "number" else ()), self._error, self._model_error):
+        self._exported = (*(numbers if settings.target.kind == "number" else ()), self._error, self._model_error)
+        self.forget()
+
+    def forget(self) -> None:
+        """Show nothing until something new is known, as after a rebalance, when another worker may own any of the entities."""
+        for series in self._exported:
             for entity in self._named:
                 series.labels(entity).set(NOT_KNOWN)
 

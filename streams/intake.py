@@ -156,13 +156,12 @@ class Intake:
     def _alignment(self, partition: int) -> Alignment:
         alignment = self._alignments.get(partition)
         if alignment is None:
-            names = tuple(self.app.aligned)
             slack = int(self.app.settings.alignment.total_seconds() * 1000)
-            alignment = Alignment(names, slack, lambda role: self._lags(role, partition))
+            alignment = Alignment(tuple(self.app.aligned), slack, lambda role: self._lags(role, partition))
             self._alignments[partition] = alignment
         return alignment
 
-    def _lags(self, role: str, partition: int) -> bool:
+    def _lags(self, role: Role, partition: int) -> bool:
         tp = TP(self.app.aligned[role], partition)
         inlet, lease = self._inlets.get(tp), self.app.lease
         if lease is None or (inlet is not None and len(inlet)):

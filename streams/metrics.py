@@ -447,7 +447,10 @@ class Metrics:
     def forget_partitions(self, assigned: Collection[tuple[str, int]]) -> None:
         """Remove the series of every (input, partition) that is not in `assigned`: another worker exports them now."""
         by_input = (self._consumed, self._consumed_at, self._position, self._committed, self._end, self._lag, self._lag_seconds)
-        for pair in self._kept - set(assigned):
+        lost = self._kept - set(assigned)
+        if lost:
+            self._named.forget()
+        for pair in lost:
             for series in by_input:
                 series.remove(*pair)
             self._kept.discard(pair)

@@ -11,6 +11,8 @@ from typing import Literal
 
 from aiokafka.partitioner import murmur2
 
+from schemas.settings import Settings
+
 Partitioner = Literal["murmur2", "crc32"]
 
 
@@ -36,3 +38,9 @@ def partition_of(key: bytes, partitions: int, partitioner: Partitioner = "murmur
     number: int = murmur2(key)
     # The sign bit goes, as in Java's Utils.toPositive; an absolute value would place some keys elsewhere.
     return (number & 0x7FFFFFFF) % partitions
+
+
+def state_partition(settings: Settings, entity: str, partitions: int) -> int:
+    """The partition that holds an entity's state and outputs: where its observations are, or are re-keyed to."""
+    mapping = settings.observations
+    return partition_of(entity.encode(), partitions, mapping.partitioner if mapping.key == "entity" else "murmur2")

@@ -85,10 +85,8 @@ def decode(item: Item, settings: Settings, partitions: int, now: datetime) -> Ob
     if mapping.key == "entity":
         wanted = partition_of(message.entity.encode(), partitions, mapping.partitioner)
         if wanted != item.tp.partition:
-            raise DecodeError(
-                "wrong-partition",
-                f"the {mapping.partitioner} partitioner puts this entity on partition {wanted}, it came from {item.tp.partition}",
-            )
+            detail = f"the {mapping.partitioner} partitioner puts this entity on partition {wanted}, it came from {item.tp.partition}"
+            raise DecodeError("wrong-partition", detail)
     return message
 
 

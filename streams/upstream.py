@@ -3,14 +3,18 @@
 Each replaces a private part of the library, so other versions are refused at start (`check_versions`). What is replaced, and
 what would happen without it (all seen on Apache Kafka 4.1):
 
-| here | upstream | without it |
-| --- | --- | --- |
-| `OwnCommits.force_commit` | faust#606, robinhood/faust#682 | acknowledgements out of order commit past work that is not done; a crash loses it |
-| `OwnCommits._getmany`, `perform_seek`, `seek` | faust#596 | an event that Faust drops between the fetch and the stream is committed past; here the gap is seen and the worker ends |
-| `OwnCommits.on_buffer_drop` | none filed | a partition held for back pressure is fetched again as soon as one buffered event leaves |
-| `ReadCommittedThread` | no setting outside of `exactly_once` | recovery and inputs would see records of aborted transactions |
-| `SafeRecovery.on_recovery_completed` | faust#596 | source events delivered between the end of recovery and the seek are skipped or delivered twice |
-| `SafeRecovery._build_highwaters` | none filed | the last owner of a partition could still write after its changelog was read to the end |
+`OwnCommits.force_commit` (faust#606, robinhood/faust#682)
+    Acknowledgements out of order commit past work that is not done; a crash loses it.
+`OwnCommits._getmany`, `perform_seek`, `seek` (faust#596)
+    An event that Faust drops between the fetch and the stream is committed past. Here the gap is seen and the worker ends.
+`OwnCommits.on_buffer_drop` (not filed)
+    A partition that is held for back pressure is fetched again as soon as one buffered event leaves.
+`ReadCommittedThread` (no setting outside of `exactly_once`)
+    Recovery and inputs see records of aborted transactions.
+`SafeRecovery.on_recovery_completed` (faust#596)
+    Source events delivered between the end of recovery and the seek are skipped or delivered twice.
+`SafeRecovery._build_highwaters` (not filed)
+    The last owner of a partition can still write after its changelog was read to the end.
 """
 
 from __future__ import annotations
@@ -48,8 +52,8 @@ def check_versions(installed: Mapping[str, str] | None = None) -> None:
         found = installed[name] if installed is not None else version(name)
         if found != wanted:
             raise UnsupportedVersion(
-                f"{name} {found} is installed; the delivery guarantees were shown with {wanted}. Install that version, or check the new one: "
-                "go through the table in streams/upstream.py, change PINNED there, and run `make test`."
+                f"{name} {found} is installed; the delivery guarantees were shown with {wanted}. Install that version, or check the "
+                "new one: go through the list in streams/upstream.py, change PINNED there, and run `make test`."
             )
 
 
@@ -134,6 +138,8 @@ class SafeRecovery(Recovery):
 
 
 class SafeTableManager(TableManager):
+    _recovery: Recovery | None
+
     @property
     def recovery(self) -> Recovery:
         if self._recovery is None:

@@ -123,7 +123,8 @@ class _Worker:
         settings = self._settings
         seen = await self._prepare_topics()
         model = build_model(settings.model)
-        forecaster = Forecaster(settings, Asker(settings, model, TokenCounter(settings, model), self._metrics.model_call))
+        counter = TokenCounter(model, settings.model.name, window=settings.model.context_budget)
+        forecaster = Forecaster(settings, Asker(settings, model, counter, self._metrics.model_call))
         app = build_app(settings, forecaster, self._metrics, seen.plan[0].partitions, self._broken)
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         if app.rekeying is not None:

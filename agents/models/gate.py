@@ -22,7 +22,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-import stamina
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_any, stop_before_delay
 
 from agents.errors import ModelError, ModelTimeout
 from agents.models.protocol import CallLimits, ChatMessage, LanguageModel, ModelIdentity, Purpose, Reply
@@ -111,25 +111,25 @@ class Gate:
         end = clock() + limits.seconds
         tried = 0
 
-        def pause(error: Exception) -> bool | float:
-            if not (isinstance(error, ModelError) and error.retryable):
-                return False
-            seconds = self._chance() * min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (tried - 1))
-            return seconds if clock() + seconds < end else False
+        async def attempt() -> Reply:
+            nonlocal tried
+            async with self._slots.hold(urgent=purpose != "rewrite"):
+                tried += 1
+                remaining = replace(limits, seconds=end - clock())
+                return await self._model.complete(messages, schema=schema, limits=remaining, purpose=purpose)
 
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, ModelError) and error.retryable),
+            wait=lambda state: self._chance() * min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (state.attempt_number - 1)),
+            stop=stop_any(stop_after_attempt(self._tries), stop_before_delay(limits.seconds)),
+            reraise=True,
+        )
         try:
             async with asyncio.timeout_at(end):
-                # Named by a context, not a decorated function: stamina logs the arguments of those, which would be whole prompts.
-                async for attempt in stamina.retry_context(on=pause, attempts=self._tries, timeout=None):
-                    with attempt:
-                        async with self._slots.hold(urgent=purpose != "rewrite"):
-                            tried += 1
-                            remaining = replace(limits, seconds=end - clock())
-                            return await self._model.complete(messages, schema=schema, limits=remaining, purpose=purpose)
+                return await retrying(attempt)
         except TimeoutError as error:
             where = "waiting for a slot" if not tried else f"at try {tried}"
             raise ModelTimeout(f"no answer within {limits.seconds:.1f} s; the deadline passed {where}") from error
-        raise AssertionError("stamina ends in an answer or an error")
 
     async def identify(self) -> ModelIdentity:
         """Return which model this is; see `LanguageModel`. Takes no slot."""

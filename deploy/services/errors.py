@@ -5,8 +5,6 @@ Every message says what was wrong, where (the log file with its last lines, if t
 
 from pathlib import Path
 
-# ruff: noqa: N818 - named after what happened: the base class already says that it is an error
-
 LOG_LINES = 15
 """How much of a log an error shows: a Java or Go error with its cause fits, and a terminal does not scroll away."""
 

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -32,7 +31,7 @@ LOG_LIMIT = 20_000_000
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
-_children: dict[int, subprocess.Popen[bytes]] = {}
+_children: set[int] = set()
 """Processes started by this very process, which must be waited for lest they stay as zombies."""
 
 
@@ -123,20 +122,26 @@ class Supervisor:
         log.parent.mkdir(parents=True, exist_ok=True)
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(log.with_name(log.name + ".old"))
-        with log.open("ab") as output:
-            child = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **(environment or {})},
-                start_new_session=True,
+        with log.open("ab") as output, Path(os.devnull).open("rb") as nothing:
+            # Not subprocess.Popen: it warns, when this process ends, that the child still runs; and that is the purpose here.
+            pid = os.posix_spawnp(
+                argv[0],
+                tuple(argv),
+                {**os.environ, **(environment or {})},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, nothing.fileno(), 0),
+                    (os.POSIX_SPAWN_DUP2, output.fileno(), 1),
+                    (os.POSIX_SPAWN_DUP2, output.fileno(), 2),
+                ],
+                setsid=True,
+                setsigmask=[],
+                setsigdef=[signal.SIGPIPE],  # Python ignores it, and a child would inherit that
             )
-        _children[child.pid] = child
+        _children.add(pid)
         record = ProcessRecord(
             name=name,
-            pid=child.pid,
-            birth=birth_of(child.pid) or "",
+            pid=pid,
+            birth=birth_of(pid) or "",
             argv=tuple(argv),
             log=log,
             started_at=datetime.now(UTC),
@@ -223,9 +228,13 @@ def _has_threads(pid: int) -> bool:
 
 def is_alive(record: ProcessRecord) -> bool:
     """Tell whether the recorded process, and not another one with its id, runs."""
-    child = _children.get(record.pid)
-    if child is not None and child.poll() is not None:
-        del _children[record.pid]
+    if record.pid in _children:
+        try:
+            ended, _ = os.waitpid(record.pid, os.WNOHANG)
+        except ChildProcessError:  # somebody else waited for it
+            ended = record.pid
+        if ended:
+            _children.discard(record.pid)
     return birth_of(record.pid) == record.birth
 
 

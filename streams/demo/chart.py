@@ -120,7 +120,8 @@ def line_chart(points: Sequence[Point], columns: int, rows: int) -> list[Text]:
     drawn = canvas.lines()
     labels = {0: high, len(drawn) // 2: (low + high) / 2, len(drawn) - 1: low}
     lines = [
-        Text(f"{labels[i]:>{margin - 2}.1f} " if i in labels else " " * (margin - 1), AXIS) + Text("│", AXIS) + row for i, row in enumerate(drawn)
+        Text(f"{labels[i]:>{margin - 2}.1f} " if i in labels else " " * (margin - 1), AXIS) + Text("│", AXIS) + row
+        for i, row in enumerate(drawn)
     ]
     return [*lines, _dates(points, margin, canvas.columns)]
 

@@ -102,9 +102,7 @@ class Backend:
     path: Path | None = None
 
 
-def configuration(
-    *, path: Path, name: str, target: Target, kafka: str, backend: Backend, port: int, state: Path
-) -> str:
+def configuration(*, path: Path, name: str, target: Target, kafka: str, backend: Backend, port: int, state: Path) -> str:
     """Write out a run's settings as TOML.
 
     Parameters

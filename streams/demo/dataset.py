@@ -117,7 +117,9 @@ def questions(days: Sequence[Day], target: Target, start: date, steps: int) -> l
         raise DatasetError(f"the data go from {first} to {last}: {steps} steps from {start} do not fit; {allowed}")
     at = (start - first).days
     field = FIELD[target]
-    return [Question(day, _value(after.values[field])) for day, after in zip(days[at : at + steps], days[at + 1 : at + steps + 1], strict=True)]
+    return [
+        Question(day, _value(after.values[field])) for day, after in zip(days[at : at + steps], days[at + 1 : at + steps + 1], strict=True)
+    ]
 
 
 def _packaged() -> Path:

@@ -2,7 +2,8 @@
 
 A truth is sent after its prediction came and before the next day's observation: it arrives one stream-day late, as in life. The driver
 needs no model: a prediction from the fallback is a prediction like any other. It gives up only where going on has no meaning: no
-prediction in a generous time, or a dead letter where a prediction should be. An outcome that does not come is noted, and the replay goes on.
+prediction in a generous time, or a dead letter where a prediction should be. An outcome that does not come is noted, and the replay
+goes on.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Broker:
     version: str
 
 
-def summarise(record: Record, settings: Settings, broker: Broker, folder: RunFolder, *, completed: bool, restarts: int = 0) -> dict[str, Any]:
+def summarise(record: Record, settings: Settings, broker: Broker, folder: RunFolder, *, completed: bool) -> dict[str, Any]:
     """Compute the summary of a run, finished or not.
 
     Parameters
@@ -47,8 +47,6 @@ def summarise(record: Record, settings: Settings, broker: Broker, folder: RunFol
         Where the run's files are.
     completed
         Whether every step was replayed.
-    restarts
-        How often the worker was started again.
 
     Returns
     -------
@@ -102,10 +100,12 @@ def summarise(record: Record, settings: Settings, broker: Broker, folder: RunFol
         "max_prompt_tokens": max(map(whole_prompt, calls), default=0),
         "context_budget": settings.model.context_budget,
         "dead_letters": len(record.dead_letters),
-        "worker_restarts": restarts,
         "notes": list(record.notes),
         "seconds": round(record.seconds, 1),
-        "topics": {role: getattr(settings.topics, role) for role in ("observations", "truths", "predictions", "outcomes", "memories", "dead_letters")},
+        "topics": {
+            role: getattr(settings.topics, role)
+            for role in ("observations", "truths", "predictions", "outcomes", "memories", "dead_letters")
+        },
         "folder": str(folder.path),
     }
 
@@ -130,10 +130,9 @@ def refusals(revision: MemoryRevision) -> list[str]:
 
 def render(summary: dict[str, Any]) -> RenderableType:
     """The summary as tables, for a terminal and for a log alike."""
-    parts: list[RenderableType] = [_headline(summary), _scores(summary), _figures(summary), *_memories(summary), _more(summary)]
-    for note in [*summary["notes"], *(f"scores differ: {text}" for text in summary["score_differences"])]:
-        parts.append(Text(f"! {note}", "yellow"))
-    return Group(*parts)
+    notes = [*summary["notes"], *(f"scores differ: {text}" for text in summary["score_differences"])]
+    warnings = [Text(f"! {note}", "yellow") for note in notes]
+    return Group(_headline(summary), _scores(summary), _figures(summary), *_memories(summary), _more(summary), *warnings)
 
 
 def _headline(summary: dict[str, Any]) -> Text:
@@ -179,7 +178,7 @@ def _figures(summary: dict[str, Any]) -> RenderableType:
     rows += [
         ("dead letters", str(summary["dead_letters"])),
         ("Kafka", f"{summary['broker']['version']} at {summary['broker']['address']}"),
-        ("time", f"{summary['seconds']:.0f} s for {summary['predictions']} days" + _restarts(summary["worker_restarts"])),
+        ("time", f"{summary['seconds']:.0f} s for {summary['predictions']} days"),
     ]
     for name, value in rows:
         table.add_row(name, value)
@@ -191,7 +190,11 @@ def _memories(summary: dict[str, Any]) -> list[RenderableType]:
     accepted = ", ".join(f"{count} by {cause}" for cause, count in memory["revisions"].items()) or "none"
     refused = sum(memory["refused"].values())
     why = ", ".join(f"{guard} {count}" for guard, count in memory["refused_by"].items())
-    line = f"revisions: {accepted}; refused: {refused}" + (f" ({why})" if why else "") + f"; at most {memory['max_words']} of {memory['limit_words']} words"
+    line = (
+        f"revisions: {accepted}; refused: {refused}"
+        + (f" ({why})" if why else "")
+        + f"; at most {memory['max_words']} of {memory['limit_words']} words"
+    )
     first, last = (text or EMPTY for text in (memory["first"], memory["last"]))
     return [
         Panel(Text(first), title="memory at the beginning", title_align="left", border_style="dim"),
@@ -230,7 +233,9 @@ def _model(calls: list[ModelCall], settings: Settings) -> dict[str, str]:
 
 def _latency(seconds: Iterable[float]) -> dict[str, float | None]:
     values = list(seconds)
-    return {name: None if (found := percentile(values, share)) is None else round(found, 3) for name, share in (("p50", 0.5), ("p95", 0.95))}
+    return {
+        name: None if (found := percentile(values, share)) is None else round(found, 3) for name, share in (("p50", 0.5), ("p95", 0.95))
+    }
 
 
 def _spans(latency: dict[str, float | None]) -> str:
@@ -241,7 +246,3 @@ def _spans(latency: dict[str, float | None]) -> str:
 
 def _failures(failed: dict[str, int]) -> str:
     return "; failed: " + ", ".join(f"{count} {error}" for error, count in failed.items()) if failed else ""
-
-
-def _restarts(restarts: int) -> str:
-    return f"; the worker was started again {restarts} times" if restarts else ""

@@ -6,7 +6,6 @@ Both read the record when told that it has changed, and decide nothing.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
@@ -135,7 +134,9 @@ class LiveView:
             rows = height - 4
             chart = max(rows * 2 // 5, 8)
             body["left"].split_column(Layout(self._chart(left - 4, chart - 2), size=chart), Layout(self._days(rows - chart - 4)))
-            body["right"].split_column(Layout(self._memory()), Layout(self._scores(), size=self._scores_height()), Layout(self._cost(), size=7))
+            body["right"].split_column(
+                Layout(self._memory()), Layout(self._scores(), size=self._scores_height()), Layout(self._cost(), size=7)
+            )
         else:
             rows = height - 4
             chart = max(rows // 3, 7)
@@ -219,7 +220,9 @@ class LiveView:
             body, title = Text(EMPTY, "dim"), "memory"
         refused = revisions[-1] if revisions and not revisions[-1].accepted else None
         note = None if refused is None else Text(f"last proposal refused: {', '.join(refusals(refused))}", "yellow")
-        return Panel(body, title=title, title_align="left", subtitle=note, subtitle_align="left", border_style="green" if accepted else "dim")
+        return Panel(
+            body, title=title, title_align="left", subtitle=note, subtitle_align="left", border_style="green" if accepted else "dim"
+        )
 
     def _scores(self) -> RenderableType:
         found = scores(self._record.steps, self._settings.target.top_k)
@@ -241,7 +244,7 @@ class LiveView:
         accepted, refused = len(self._record.accepted), len(self._record.refused)
         lines = [
             f"{sum(call.calls for call in predictions)} calls to predict, {sum(call.calls for call in rewrites)} to rewrite",
-            f"{sum(call.prompt_tokens for call in calls):,} prompt tokens, {sum(call.cached_tokens or 0 for call in calls):,} of them cached",
+            f"{sum(call.prompt_tokens for call in calls):,} prompt tokens, {sum(call.cached_tokens or 0 for call in calls):,} cached",
             f"{sum(call.output_tokens for call in calls):,} answered; last call {predictions[-1].seconds:.1f} s" if predictions else "",
             f"{accepted} memory revisions, {refused} refused",
             f"{len(self._record.dead_letters)} dead letters, {len(self._record.notes)} notes",
@@ -341,14 +344,3 @@ def source_text(prediction: Prediction) -> str:
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-@contextlib.contextmanager
-def setting_up(console: Console) -> Iterator[SetUp]:
-    """Show the set-up's progress until the context is left: a line that is redrawn for each piece of work in a terminal, else lines."""
-    with SetUp(console) as progress:
-        yield progress
-
-
-class SetUp:
-    """A `deploy.services.progress.Progress` for a console; a context."""

@@ -329,6 +329,16 @@ def test_a_partition_that_another_worker_owns_now_is_no_longer_exported(metrics:
     assert _value(metrics, "palimpsest_recovery_goal_records", partition="1") == 10
 
 
+def test_named_entities_are_shown_on_until_partitions_are_lost(metrics: Metrics) -> None:
+    metrics.consumed("observations", 0, 1_000)
+    _step(metrics, _outcome())
+    metrics.forget_partitions({("observations", 0), ("observations", 1)})
+    assert _value(metrics, "palimpsest_entity_truth", entity="seattle") == 14.0
+    metrics.forget_partitions({("observations", 1)})
+    value = _value(metrics, "palimpsest_entity_truth", entity="seattle")
+    assert value is not None and math.isnan(value)
+
+
 def test_in_flight_work_is_told_with_the_start_of_the_oldest(metrics: Metrics) -> None:
     metrics.in_flight(4, 1_700_000_000.5)
     metrics.lanes(3)

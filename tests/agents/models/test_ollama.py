@@ -90,9 +90,7 @@ async def test_load_options_are_the_same_for_every_purpose(server, limits):
     server.says(GOOD)
     model = OllamaModel("small:1b", server.url, threads=2)
     for purpose, tokens in (("predict", 32), ("rewrite", 500)):
-        await model.complete(
-            [ChatMessage("user", "x")], schema=None, limits=CallLimits(tokens, limits.context_tokens, 30), purpose=purpose
-        )
+        await model.complete([ChatMessage("user", "x")], schema=None, limits=CallLimits(tokens, limits.context_tokens, 30), purpose=purpose)
     await model.close()
     first, second = ({key: body["options"][key] for key in ("num_ctx", "num_thread")} for _, body in server.bodies)
     assert first == second == {"num_ctx": 2048, "num_thread": 2}
@@ -199,7 +197,19 @@ async def test_an_error_of_another_shape_keeps_its_status_though_the_client_fail
 
 @pytest.mark.parametrize(
     "text",
-    ["", "I am a teapot", '{"message": {"content": "half', "[]", "[1, 2]", '"text"', "null", "17", "{}", '{"message": "text"}', "[" * 100_000],
+    [
+        "",
+        "I am a teapot",
+        '{"message": {"content": "half',
+        "[]",
+        "[1, 2]",
+        '"text"',
+        "null",
+        "17",
+        "{}",
+        '{"message": "text"}',
+        "[" * 100_000,
+    ],
 )
 async def test_a_success_that_is_no_chat_answer_is_misbehaviour(server, model, limits, text):
     server.says(text=text)

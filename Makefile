@@ -1,0 +1,55 @@
+# Everything runs in .venv, made from the hash-pinned lock files. `make demo` and `make test` do all of their own set-up.
+PYTHON ?= python3
+BIN := .venv/bin
+UV_VERSION := 0.13.9
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock demo test check lint types layers format schemas dashboard clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+.venv/stamp: requirements.lock requirements-dev.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements-dev.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+setup: .venv/stamp ## Make .venv with everything pinned
+
+lock: .venv/stamp ## Pin the dependencies anew
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements-dev.lock
+
+demo: .venv/stamp ## Replay Seattle's weather through Kafka with a real model, and watch it learn (DEMO="--steps 90" passes options)
+	@$(BIN)/palimpsest demo $(DEMO)
+
+test: .venv/stamp ## All tests: unit, property, and integration on real Kafka and a real model
+	@$(BIN)/python -m pytest $(PYTEST)
+
+check: .venv/stamp lint types layers ## The fast part: linters, types, layers, and tests without services
+	@$(BIN)/python -m pytest -q -m "not integration" $(PYTEST)
+
+lint: .venv/stamp ## Ruff
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: .venv/stamp ## mypy --strict
+	@$(BIN)/mypy
+
+layers: .venv/stamp ## The import contracts
+	@$(BIN)/lint-imports --no-cache
+
+format: .venv/stamp ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+schemas: .venv/stamp ## Write the JSON Schemas of messages and settings
+	@$(BIN)/palimpsest schemas export
+
+dashboard: .venv/stamp ## Write the Grafana dashboard
+	@$(BIN)/python -m deploy.grafana.dashboard
+
+clean: ## Remove .venv and caches of tools
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info

@@ -1,0 +1,42 @@
+import asyncio
+
+from streams.alignment import Alignment
+from streams.records import Role
+
+MINUTE = 60_000
+
+
+def aligned(lagging: set[Role]) -> Alignment:
+    return Alignment(("observations", "truths"), MINUTE, lambda role: role in lagging)
+
+
+async def test_a_record_ahead_of_a_lagging_input_waits_for_it() -> None:
+    alignment = aligned({"truths"})
+    await alignment.turn("truths", 0)
+    ahead = asyncio.create_task(alignment.turn("observations", 10 * MINUTE))
+    await asyncio.sleep(0)
+    assert not ahead.done()
+    await alignment.turn("truths", 9 * MINUTE)
+    await ahead
+
+
+async def test_an_input_without_lag_holds_nobody_up() -> None:
+    alignment = aligned({"observations"})
+    await alignment.turn("truths", 0)
+    await alignment.turn("observations", 10 * MINUTE)
+
+
+async def test_records_within_the_slack_do_not_wait() -> None:
+    alignment = aligned({"truths"})
+    await alignment.turn("truths", 0)
+    await alignment.turn("observations", MINUTE)
+
+
+async def test_two_inputs_never_wait_for_each_other() -> None:
+    alignment = aligned({"observations", "truths"})
+    await asyncio.gather(alignment.turn("observations", 50 * MINUTE), alignment.turn("truths", 50 * MINUTE))
+
+
+async def test_commands_are_not_aligned() -> None:
+    alignment = aligned({"observations", "truths"})
+    await alignment.turn("commands", 10**12)
