@@ -40,12 +40,18 @@ def decode_object(raw: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        reason = "too-deep" if "recursion" in str(error).lower() else "not-json"
-        raise DecodeError(reason, str(error)) from None
+        raise DecodeError(_reason(str(error).lower()), str(error)) from None
     if not isinstance(value, dict):
         raise DecodeError("not-object", f"the top level is {type(value).__name__}, a message is an object")
     _check(value)
     return value
+
+
+def _reason(fault: str) -> str:
+    """Which of our reasons a fault of orjson is; it has no types for them, and its wording differs between releases."""
+    if "recursion" in fault or "depth limit" in fault:
+        return "too-deep"
+    return "not-finite" if "infinity" in fault else "not-json"
 
 
 def _check(root: dict[str, Any]) -> None:

@@ -234,7 +234,13 @@ def _identity(raw: Any, path: str) -> str | None:
 
 def _time(payload: dict[str, Any], path: str, record: Record, settings: Settings, now: datetime) -> datetime:
     if path == "@timestamp":
-        time = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        # Whoever produced the record chose it; it may be none (-1) or nonsense.
+        if record.timestamp < 0:
+            raise DecodeError("missing-time", "the record has no timestamp")
+        try:
+            time = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        except (ValueError, OverflowError, OSError):
+            raise DecodeError("bad-time", f"the record's timestamp {record.timestamp} is out of range") from None
     else:
         raw = lookup(payload, path)
         if raw is _ABSENT or raw is None:

@@ -50,11 +50,8 @@ def parse_time(raw: object) -> datetime:
     if isinstance(raw, datetime):
         parsed = raw
     elif isinstance(raw, int | float):
-        if not math.isfinite(raw):
-            raise ValueError(f"not a finite time: {raw!r}")
-        seconds = raw / 1000 if abs(raw) >= MILLISECONDS_FROM else raw
         try:
-            return datetime.fromtimestamp(seconds, UTC)
+            return datetime.fromtimestamp(raw / 1000 if abs(raw) >= MILLISECONDS_FROM else raw, UTC)
         except (ValueError, OverflowError, OSError):
             raise ValueError(f"time out of range: {raw!r}") from None
     elif isinstance(raw, str):
@@ -86,14 +83,17 @@ def parse_duration(raw: object) -> timedelta:
     >>> parse_duration("1h 30m").total_seconds()
     5400.0
     """
-    if isinstance(raw, timedelta):
-        value = raw
-    elif isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw):
-        value = timedelta(seconds=raw)
-    elif isinstance(raw, str) and raw.strip() and _PART.sub("", raw.strip()) == "":
-        value = timedelta(seconds=sum(float(n) * _UNITS[unit] for n, unit in _PART.findall(raw)))
-    else:
-        raise ValueError(f'not a duration: {raw!r}; write seconds as a number, or text such as "90s", "6h", "1d"')
+    try:
+        if isinstance(raw, timedelta):
+            value = raw
+        elif isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw):
+            value = timedelta(seconds=raw)
+        elif isinstance(raw, str) and raw.strip() and _PART.sub("", raw.strip()) == "":
+            value = timedelta(seconds=sum(float(n) * _UNITS[unit] for n, unit in _PART.findall(raw)))
+        else:
+            raise ValueError(f'not a duration: {raw!r}; write seconds as a number, or text such as "90s", "6h", "1d"')
+    except OverflowError:
+        raise ValueError(f"a duration of more than {timedelta.max.days} days: {str(raw)[:60]!r}") from None
     if value < timedelta(0):
         raise ValueError(f"a duration is not negative: {raw!r}")
     return value
@@ -111,7 +111,8 @@ def format_duration(value: timedelta) -> str:
     for unit in ("d", "h", "m"):
         if seconds >= _UNITS[unit] and seconds % _UNITS[unit] == 0:
             return f"{int(seconds // _UNITS[unit])}{unit}"
-    return f"{seconds:g}s"
+    # Not `:g`, which writes a million as 1e+06; microseconds are as fine as a timedelta gets.
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
 #: A pydantic field that accepts everything `parse_time` does.

@@ -7,8 +7,8 @@ Calls are computed one after another on a thread of their own (llama.cpp lets go
 waits for inference. A cancelled or late call that has not begun is dropped; one that is being computed stops at the next token, or at the
 next batch of its prompt (`BATCH` tokens), and the next call begins after that. So a stopped call costs the one behind it at most a batch.
 
-A prompt that does not fit the window is refused, never cut. Answers are constrained by a grammar made from the schema; what llama.cpp does
-not understand in it (a pattern without `^` and `$`, say) it leaves out, with a line on standard error only.
+A prompt that does not fit the window is refused, never cut. Answers are constrained by a grammar made from the schema, without free
+whitespace. A schema that is none does not fail: llama.cpp says so on standard error and answers freely; callers parse strictly anyway.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,12 +31,15 @@ import httpx
 from agents.errors import ModelError, ModelMisbehaved, ModelMissing, ModelRefused, ModelTimeout, ModelUnreachable
 from agents.models.protocol import CallLimits, ChatMessage, ModelIdentity, Purpose, Reply
 
-#: Tokens of a prompt computed in one go: how late a call notices that it was cancelled (1 s for a 1.5B model on 2 cores). llama.cpp's own
-#: 2048 gain nothing on a CPU.
+#: Tokens of a prompt computed in one go: how late a call notices that it was cancelled (about 2 s for a 1.5B model on 2 cores). There,
+#: larger batches, up to llama.cpp's own 2048, were no faster beyond the noise.
 BATCH = 128
 #: Memory for the prefixes of prompts that other prompts have displaced, MiB. llama.cpp's own bound of 8 GiB would end the worker on a small
 #: machine. A token of a 1.5B model takes about 28 kB, so this keeps some thirty prompts of 1200 tokens warm.
 PREFIX_CACHE = 1024
+#: JSON on one line. Where whitespace is free, as in llama.cpp's `response_format`, small models fill the answer's bound with line breaks:
+#: 43 tokens instead of 28 for one and the same answer. Read by llguidance, which xllamacpp's wheels carry; other builds pass over it.
+ONE_LINE = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
 #: llama.cpp's log level: errors.
 ERRORS_ONLY = 1
 #: Texts whose token count is remembered: the system message of each entity comes again with every call.
@@ -97,12 +100,10 @@ class EmbeddedModel:
             # Without news of the prompt there would be no chance to stop before the first token.
             "return_progress": True,
         }
-        if schema is not None:
-            request["response_format"] = {"type": "json_schema", "json_schema": {"schema": dict(schema)}}
         stop = threading.Event()
         try:
             async with asyncio.timeout(limits.seconds):
-                return await self._on_thread(lambda: self._complete(request, limits.context_tokens, stop))
+                return await self._on_thread(lambda: self._complete(request, schema, limits.context_tokens, stop))
         except TimeoutError as error:
             raise ModelTimeout(f"{self._where} gave no answer within {limits.seconds:.1f} s") from error
         finally:
@@ -148,15 +149,17 @@ class EmbeddedModel:
             raise ModelRefused(f"{self._where} was closed")
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _complete(self, request: Mapping[str, Any], context: int, stop: threading.Event) -> Reply:
+    def _complete(self, request: dict[str, Any], schema: Mapping[str, Any] | None, context: int, stop: threading.Event) -> Reply:
         answer = _Stream(lambda: stop.is_set() or self._closed.is_set())
         if answer.stopped():
             raise ModelTimeout(f"{self._where} was not asked: the call ended before its turn")
         server = self._loaded(context)
         started = time.monotonic()
         try:
+            if schema is not None:
+                request["grammar"] = import_module("xllamacpp").json_schema_to_grammar({**schema, **ONE_LINE})
             server.handle_chat_completions(request, answer.take)
-        except Exception as error:  # ValueError for a bad schema, TypeError for text that is no UTF-8, …
+        except Exception as error:  # ValueError for a bad field, TypeError for text that is no UTF-8, …
             raise ModelRefused(f"{self._where} cannot be asked this: {type(error).__name__}: {error}") from error
         return answer.reply(self._where, time.monotonic() - started)
 
@@ -164,7 +167,7 @@ class EmbeddedModel:
         if self._server is not None and context <= self._context:
             return self._server
         try:
-            import xllamacpp
+            xllamacpp = import_module("xllamacpp")
         except ImportError as error:
             raise ModelMissing(f"the embedded model needs the package xllamacpp, which cannot be imported here: {error}") from error
         if not self._path.is_file():

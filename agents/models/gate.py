@@ -28,8 +28,8 @@ from agents.errors import ModelError, ModelTimeout
 from agents.models.protocol import CallLimits, ChatMessage, LanguageModel, ModelIdentity, Purpose, Reply
 from schemas.settings import ModelSettings
 
-#: Seconds of the longest first pause; each further one may be twice as long. A reset connection or a full queue is over in less than a
-#: second, a model runner that died is loaded again in one to three.
+#: Seconds of the longest first pause; each further one may be twice as long. Time for a full queue to move on; a server that lost its
+#: model's runner loads it again within the next call.
 FIRST_PAUSE = 1.0
 #: Seconds of the longest pause.
 LONGEST_PAUSE = 10.0

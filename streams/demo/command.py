@@ -16,30 +16,36 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, Any
 
-import orjson
 import typer
-from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from deploy.services import stack
-from deploy.services.errors import ServiceError, log_tail
+from deploy.services.errors import log_tail
 from deploy.services.ports import LOOPBACK, free_ports
-from schemas.settings import Settings, SettingsError, load_settings
+from schemas.settings import Settings, load_settings
 from streams import exits, topics
-from streams.demo import set_up, view
+from streams.cli.console import print_json, step_progress
+from streams.demo import view
 from streams.demo.configuration import Backend, configuration, load, worker_environment
-from streams.demo.dataset import START, DatasetError, Question, Target, questions, read_days
+from streams.demo.dataset import START, Question, Target, questions, read_days
 from streams.demo.driver import DemoFailed, Driver, Patience, first_of
 from streams.demo.folder import RunFolder
 from streams.demo.record import Record
 from streams.demo.summary import Broker, render, summarise
 from streams.demo.transport import KafkaTransport
 from streams.demo.worker_process import WorkerProcess, worker_command
-from streams.errors import StreamError
 from streams.kafka import client_options
 
 STEPS = 72
 """Days of a run by default: more than two months, some four minutes on two cores."""
+
+LOG_WIDTH = 140
+"""Characters of a line where there is no terminal to ask; commands in the summary stay in one piece."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+SECOND_THOUGHT = 1.0
+"""Seconds after which a second signal is meant as one: launchers pass on a Ctrl-C that the terminal has sent already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,60 +67,55 @@ def demo(
     ] = None,
     keep_services: Annotated[bool, typer.Option(help="Leave Kafka and Ollama running that this run started.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and everything else on standard error.")] = False,
-) -> None:
+) -> int:
     """Watch it learn: the weather of Seattle through a real Kafka and a real model, on this machine.
 
     Brings up what is missing (Kafka, Ollama, the model), replays 72 days with each truth arriving a day late, shows forecasts and the
     memory as it is rewritten, and ends with a summary. Everything is kept in runs/<time>; what was started is stopped again.
     """
     chosen = Options(target, steps, start.date() if start else START[target], keep_services, as_json)
-    console = Console(stderr=True) if as_json else Console()
-    raise typer.Exit(asyncio.run(run(chosen, console)))
+    console = Console(stderr=as_json)
+    if not console.is_terminal:
+        console = Console(stderr=as_json, width=LOG_WIDTH)
+    return asyncio.run(run(chosen, console))
 
 
 async def run(options: Options, console: Console) -> int:
     """Run the demo until it ends or a signal ends it; return the exit code.
 
     A first SIGINT, SIGTERM or SIGHUP stops everything in good order; after a second the worker is not waited for.
+
+    Raises
+    ------
+    StreamError, ServiceError, SettingsError, KafkaError
+        It could not be run to its end. What was started is stopped.
     """
     demonstration = Demonstration(options, console)
     task = asyncio.create_task(demonstration.run())
-    interrupted = False
+    loop = asyncio.get_running_loop()
+    interrupted: float | None = None
 
     def interrupt() -> None:
         nonlocal interrupted
-        if interrupted:
-            demonstration.hurry()
-        else:
-            interrupted = True
+        if interrupted is None:
+            interrupted = loop.time()
             task.cancel()
+        elif loop.time() - interrupted >= SECOND_THOUGHT:
+            demonstration.hurry()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    # Under nohup a lost terminal is to be survived.
+    handled = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    for number in handled:
         loop.add_signal_handler(number, interrupt)
     try:
         await task
     except asyncio.CancelledError:
-        if not interrupted:
+        if interrupted is None:
             raise
-        console.print(f"Interrupted; what was started is stopped.{demonstration.whereabouts()}", markup=False)
+        console.print(f"Interrupted; what was started is stopped.{demonstration.whereabouts()}", markup=False, soft_wrap=True)
         return exits.INTERRUPTED
-    except DatasetError as error:
-        return _failed(console, str(error), exits.USAGE)
-    except SettingsError as error:
-        return _failed(console, str(error), exits.CONFIG)
-    except ServiceError as error:
-        return _failed(console, str(error), exits.UNAVAILABLE)
-    except StreamError as error:
-        return _failed(console, str(error), error.exit_code)
-    except KafkaError as error:
-        return _failed(console, f"Kafka failed: {type(error).__name__}: {error}.{demonstration.whereabouts()}", exits.UNAVAILABLE)
-    except DemoFailed as error:
-        log = demonstration.folder.worker_log if demonstration.folder is not None else None
-        end = "" if log is None else f"\n{log_tail(log)}"
-        return _failed(console, f"{error}.{demonstration.whereabouts()}{end}", exits.FAILED)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in handled:
             loop.remove_signal_handler(number)
     return exits.OK
 
@@ -138,9 +139,12 @@ class Demonstration:
             settings = self._configure(folder, services, base)
             await topics.create(settings)
             with folder:
-                summary = await self._replay(chosen, settings, services, folder)
+                try:
+                    summary = await self._replay(chosen, settings, services, folder)
+                except DemoFailed as error:
+                    raise DemoFailed(f"{error}.{self.whereabouts()}.\n{log_tail(folder.worker_log)}") from error
         if options.as_json:
-            typer.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
+            print_json(summary)
         else:
             self._console.print(render(summary))
 
@@ -156,7 +160,7 @@ class Demonstration:
     @contextlib.asynccontextmanager
     async def _services(self, base: Settings) -> AsyncIterator[stack.Stack]:
         security = {name: value for name, value in client_options(base.kafka).items() if name != "bootstrap_servers"}
-        with set_up.shown(self._console) as progress:
+        with step_progress() as progress:
             services = await stack.up(
                 base.kafka.bootstrap_servers,
                 base.model.host,
@@ -169,7 +173,7 @@ class Demonstration:
             yield services
         finally:
             if services.started and not self._options.keep_services:
-                with set_up.shown(self._console) as progress:
+                with step_progress() as progress:
                     await to_the_end(stack.down(services.started, progress=progress))
 
     def _configure(self, folder: RunFolder, services: stack.Stack, base: Settings) -> Settings:
@@ -199,7 +203,7 @@ class Demonstration:
         watched = view.PlainView(self._console, record) if self._options.as_json else view.choose(self._console, record, settings)
         completed = False
         try:
-            with set_up.shown(self._console) as progress:
+            with step_progress() as progress:
                 progress("worker", f"starting; its log is {folder.worker_log}")
                 await worker.start()
                 progress("worker", f"ready; metrics at http://{LOOPBACK}:{settings.worker.http_port}/metrics", 1.0)
@@ -235,15 +239,10 @@ def patience(settings: Settings) -> Patience:
 
 
 async def to_the_end(cleaning: Coroutine[Any, Any, object]) -> None:
-    """Wait for a clean-up even if the wait is cancelled: an interruption that comes while things are being stopped stops them all the same."""
+    """Wait for a clean-up even if the wait is cancelled: an interruption that comes meanwhile leaves nothing running either."""
     task = asyncio.ensure_future(cleaning)
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
         await task
         raise
-
-
-def _failed(console: Console, text: str, code: int) -> int:
-    console.print(f"palimpsest demo: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
-    return code

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from schemas.messages import Scalar, Value
+from streams import exits
+from streams.errors import StreamError
 
 #: What is forecast: the next day's maximum temperature, or its weather class.
 Target = Literal["temperature", "class"]
@@ -31,8 +33,10 @@ START: dict[Target, date] = {"temperature": date(2014, 4, 12), "class": date(201
 HORIZON = timedelta(days=1)
 
 
-class DatasetError(Exception):
+class DatasetError(StreamError):
     """The data are not there, or do not reach as far as was asked."""
+
+    exit_code = exits.USAGE
 
 
 @dataclass(frozen=True, slots=True)

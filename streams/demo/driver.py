@@ -15,15 +15,19 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from schemas.messages import DeadLetter, Observation, Truth
+from streams import exits
 from streams.demo.dataset import ENTITY, HORIZON
 from streams.demo.record import Record, Step
 from streams.demo.transport import Received, Transport
+from streams.errors import StreamError
 
 _T = TypeVar("_T")
 
 
-class DemoFailed(Exception):
+class DemoFailed(StreamError):
     """The demo cannot go on; the text says why, and where to look."""
+
+    exit_code = exits.FAILED
 
 
 @dataclass(frozen=True, slots=True)

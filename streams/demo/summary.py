@@ -102,6 +102,7 @@ def summarise(record: Record, settings: Settings, broker: Broker, folder: RunFol
         "dead_letters": len(record.dead_letters),
         "notes": list(record.notes),
         "seconds": round(record.seconds, 1),
+        "app": settings.app,
         "topics": {
             role: getattr(settings.topics, role)
             for role in ("observations", "truths", "predictions", "outcomes", "memories", "dead_letters")
@@ -164,7 +165,7 @@ def _figures(summary: dict[str, Any]) -> RenderableType:
     sources = ", ".join(f"{count} {name}" for name, count in summary["sources"].items()) or "none"
     rows = [
         ("predictions by source", sources),
-        ("model", f"{model['name']} {model['digest'][:12]} on {model['backend']}"),
+        ("model", f"{model['name']} {model['digest'].removeprefix('sha256:')[:12]} on {model['backend']}"),
         ("calls", f"{calls['prediction']} for predictions, {calls['rewriting']} for rewriting" + _failures(summary["failed_calls"])),
         ("tokens", f"{tokens['prompt']:,} prompt ({tokens['cached']:,} of them cached), {tokens['output']:,} answered"),
         ("longest prompt", f"{summary['max_prompt_tokens']:,} of {summary['context_budget']:,} tokens, answer included"),
@@ -213,7 +214,7 @@ def _more(summary: dict[str, Any]) -> RenderableType:
         ("worker's log", f"{folder}/worker.log"),
         ("what it published", f"{folder}/predictions.jsonl, outcomes.jsonl, memories.jsonl"),
         ("these figures", f"{folder}/summary.json"),
-        ("topics", ", ".join(topics.values())),
+        ("topics", _together(summary["app"], topics.values())),
         ("to look at more", "palimpsest services up   (the topics are kept), then"),
         ("", f"palimpsest memory show {ENTITY} -c {settings}"),
         ("", f"palimpsest memory history {ENTITY} -c {settings}"),
@@ -221,6 +222,11 @@ def _more(summary: dict[str, Any]) -> RenderableType:
     for name, value in rows:
         table.add_row(name, value)
     return table
+
+
+def _together(app: str, names: Iterable[str]) -> str:
+    """Topics of an application with their common beginning said once, as a shell would read them."""
+    return f"{app}-{{{','.join(name.removeprefix(f'{app}-') for name in names)}}}"
 
 
 def _model(calls: list[ModelCall], settings: Settings) -> dict[str, str]:
@@ -241,7 +247,7 @@ def _latency(seconds: Iterable[float]) -> dict[str, float | None]:
 def _spans(latency: dict[str, float | None]) -> str:
     if latency["p50"] is None or latency["p95"] is None:
         return "none"
-    return f"{latency['p50']:.2f} s in half of the cases, {latency['p95']:.2f} s in 95 of 100"
+    return f"p50 {latency['p50']:.2f} s, p95 {latency['p95']:.2f} s"
 
 
 def _failures(failed: dict[str, int]) -> str:

@@ -180,7 +180,8 @@ class LiveView:
 
     def _days(self, count: int) -> RenderableType:
         table = Table(expand=True, box=None, padding=(0, 1, 0, 0), header_style="dim")
-        for name in ("day", "published", "interval", "model", "truth", "error", "source"):
+        held = "set" if self._record.target == "class" else "interval"
+        for name in ("day", "published", held, "model", "truth", "error", "source"):
             table.add_column(name, justify="left" if name in ("day", "source") else "right", no_wrap=True)
         for step in self._record.predicted[-max(count, 1) :]:
             table.add_row(*self._row(step))
@@ -252,7 +253,10 @@ class LiveView:
         return Panel(Text("\n".join(lines)), title="cost", title_align="left", border_style="dim")
 
     def _foot(self) -> RenderableType:
-        return Text("Ctrl-C ends the run and stops what it started", "dim")
+        hint = "Ctrl-C ends the run and stops what it started"
+        if self._console.width >= SIDE_BY_SIDE:
+            return Text(hint, "dim")
+        return Text.assemble(running_text(self._record), ("   Ctrl-C ends the run", "dim"))
 
 
 def chart_points(record: Record) -> list[Point]:
@@ -290,11 +294,16 @@ def day_line(record: Record, step: Step) -> str:
     if not step.labelled:
         parts.append("no outcome")
     parts += [f"source {source_text(prediction)}", f"memory {prediction.memory_revision}"]
-    running = scores(record.steps[: record.steps.index(step) + 1], top_k=1)
-    if running:
-        metric = "MAE" if record.target == "temperature" else "accuracy"
-        parts.append(f"{metric} " + " / ".join(f"{arm} {leading_figure(running[arm])}" for arm in LEADING if arm in running))
-    return "  ".join(parts)
+    parts.append(running_text(record, until=step))
+    return "  ".join(parts).rstrip()
+
+
+def running_text(record: Record, until: Step | None = None) -> str:
+    """The running scores of the arms that matter in a line, up to a day or all; empty before the first outcome."""
+    steps = record.steps if until is None else record.steps[: record.steps.index(until) + 1]
+    found = scores(steps, top_k=1)
+    metric = "MAE" if record.target == "temperature" else "accuracy"
+    return f"{metric} " + " / ".join(f"{arm} {leading_figure(found[arm])}" for arm in LEADING if arm in found) if found else ""
 
 
 def revision_lines(revision: MemoryRevision) -> Iterator[str]:

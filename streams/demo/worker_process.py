@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
+import psutil
 
 from streams.demo.driver import DemoFailed
 
@@ -30,7 +31,7 @@ def worker_command(settings: Path) -> list[str]:
 
     Supervised, as in production: a worker that ends itself to decide by reading (fenced, unknown commit) comes back.
     """
-    return [sys.executable, "-c", "from streams.cli import main; main()", "worker", "--supervise", "-c", str(settings)]
+    return [sys.executable, "-m", "streams.cli", "worker", "--supervise", "-c", str(settings)]
 
 
 class WorkerProcess:
@@ -57,6 +58,11 @@ class WorkerProcess:
         self._environment = dict(environment)
         self._drain = drain
         self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, also the id of its session; None before it was started."""
+        return None if self._process is None else self._process.pid
 
     async def start(self) -> None:
         """Start it and return when it is ready: tables restored, partitions assigned.
@@ -110,10 +116,18 @@ class WorkerProcess:
         await process.wait()
 
     def kill(self) -> None:
-        """End it and its children at once; nothing is lost, because what was not committed is read again."""
-        if self._process is not None:
+        """End it and its children at once; nothing is lost, because what was not committed is read again.
+
+        Its children are known by its session, whose id no new process gets while one of them lives. A living process of that id after
+        the worker's end is another program, and so is its session.
+        """
+        process = self._process
+        if process is None or (process.returncode is not None and psutil.pid_exists(process.pid)):
+            return
+        for pid in psutil.pids():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                if os.getsid(pid) == process.pid:
+                    os.kill(pid, signal.SIGKILL)
 
     async def _ready(self, client: httpx.AsyncClient) -> bool:
         try:

@@ -1,8 +1,10 @@
 """The embedded backend beside what every backend owes (`test_backends.py`): its faults, with a llama.cpp of straw, and its own promises."""
 
 import asyncio
+import json
 import sys
 import threading
+import time
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -32,13 +34,14 @@ class Straw:
         self.requests: list[dict] = []
         self.stopped = threading.Event()
         self.begun = threading.Event()
-        #: Plays the second piece again and again, until it is told to stop.
+        #: Plays its first piece again and again, until it is told to stop.
         self.endless = False
 
     def module(self) -> ModuleType:
         module = ModuleType("xllamacpp")
         module.CommonParams = lambda: SimpleNamespace(model=SimpleNamespace(), cpuparams=SimpleNamespace())
         module.Server = self._load
+        module.json_schema_to_grammar = lambda schema: f"grammar of {schema}"
         return module
 
     def _load(self, parameters):
@@ -53,10 +56,12 @@ class Straw:
             raise self.error
         self.begun.set()
         for piece in self.pieces:
-            while self.endless and not self.stopped.is_set():
+            while self.endless:
                 if take(piece):
                     self.stopped.set()
-            if self.stopped.is_set() or take(piece):
+                    return
+                time.sleep(0.001)  # a token takes its time
+            if take(piece):
                 return
 
 
@@ -91,7 +96,12 @@ async def test_a_call_carries_bounds_sampling_and_schema(straw, model, limits):
     await ask(model, limits, schema={"enum": ["sun"]})
     [request] = straw.requests
     assert (request["max_tokens"], request["temperature"], request["seed"]) == (32, 0.0, 7)
-    assert request["response_format"] == {"type": "json_schema", "json_schema": {"schema": {"enum": ["sun"]}}}
+    assert request["grammar"].startswith("grammar of {'enum': ['sun'], 'x-guidance'")
+
+
+async def test_without_a_schema_there_is_no_grammar(straw, model, limits):
+    await ask(model, limits)
+    assert "grammar" not in straw.requests[0]
 
 
 async def test_the_model_is_loaded_once_and_again_only_for_a_larger_window(straw, model, limits):
@@ -169,7 +179,6 @@ async def test_a_cancelled_call_stops_the_computing_and_the_next_one_is_answered
         await first
     await asyncio.get_running_loop().run_in_executor(None, straw.stopped.wait)
     straw.endless = False
-    straw.stopped.clear()
     assert (await ask(model, limits)).text == "warmer"
 
 
@@ -188,7 +197,6 @@ async def test_a_call_cancelled_before_its_turn_is_never_computed(straw, model, 
     first.cancel()
     await asyncio.gather(first, second, return_exceptions=True)
     straw.endless = False
-    straw.stopped.clear()
     await ask(model, limits)
     assert len(straw.requests) == 2
 
@@ -228,6 +236,15 @@ async def test_real_tokens_are_counted_also_while_an_answer_is_computed(gguf, li
 
 
 @pytest.mark.integration
+async def test_a_real_answer_wastes_no_tokens_on_whitespace(gguf, limits):
+    model = EmbeddedModel("smollm2:135m", gguf, context_tokens=2048)
+    schema = {"type": "object", "properties": {"sky": {"enum": ["sun", "rain"]}, "days": {"type": "integer"}}, "required": ["sky", "days"]}
+    reply = await ask(model, limits, schema={**schema, "additionalProperties": False})
+    assert reply.text == json.dumps(json.loads(reply.text))
+    await model.close()
+
+
+@pytest.mark.integration
 async def test_a_prompt_above_the_window_is_refused_and_not_cut(gguf):
     model = EmbeddedModel("smollm2:135m", gguf, context_tokens=512)
     with pytest.raises(ModelRefused, match="exceeds"):
@@ -240,6 +257,6 @@ async def test_a_file_that_is_no_model_is_refused(tmp_path, limits):
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"GGUFxxxx" * 100)
     model = EmbeddedModel("broken", path, context_tokens=512)
-    with pytest.raises(ModelRefused, match="broken.gguf"):
+    with pytest.raises(ModelRefused, match="cannot load"):
         await ask(model, limits)
     await model.close()

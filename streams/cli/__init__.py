@@ -1,0 +1,5 @@
+"""The command `palimpsest`."""
+
+from streams.cli.entry import main
+
+__all__ = ["main"]

@@ -1,0 +1,375 @@
+"""Looks an installation over: settings, Kafka, topics, keys, model, and whether all of it can keep up.
+
+Every finding says what was seen and what to do. Nothing is changed, and nothing is written. Parts that need something that is not
+there (topics without Kafka) are left out; what is missing has been said by then.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import ollama
+
+from agents.errors import ModelError, ModelMissing
+from agents.models.factory import build_model
+from agents.models.protocol import CallLimits, ChatMessage, LanguageModel
+from schemas.codec import DecodeError
+from schemas.mapping import Record, read_command, read_entity, read_observation, read_truth
+from schemas.settings import InputSettings, Settings, SettingsError
+from schemas.times import format_duration
+from streams import topics, traffic
+from streams.cluster import TopicState, describe, describe_brokers
+from streams.errors import KafkaUnavailable
+from streams.findings import Finding, Level
+from streams.kafka import admin
+from streams.partitioner import Partitioner, partition_of
+from streams.topics import InputRole
+from streams.traffic import Traffic
+
+#: Seconds that handing over takes beside the drain: two commits of at most 5 s.
+HANDOVER_COMMITS = 10
+#: A broker refuses longer transactions by default (`transaction.max.timeout.ms`), and shorter sessions (`group.min.session.timeout.ms`).
+LONGEST_TRANSACTION, SHORTEST_SESSION = timedelta(minutes=15), timedelta(seconds=6)
+#: Share of a capacity that may be used before bursts make work wait for long.
+COMFORTABLE = 0.7
+#: Tokens a word of the memory takes, by a cautious measure.
+TOKENS_PER_WORD = 2.0
+OTHER: dict[Partitioner, Partitioner] = {"murmur2": "crc32", "crc32": "murmur2"}
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Look everything over, and yield findings as they are made."""
+    for finding in [*judge_settings(settings), *judge_deadlines(settings)]:
+        yield finding
+    try:
+        async with admin(settings.kafka) as client:
+            brokers = await describe_brokers(client)
+            found = await describe(client, [spec.name for spec in topics.topic_plan(settings)])
+    except (KafkaUnavailable, SettingsError) as error:
+        yield Finding("fail", "kafka", "unreachable", f"{error}", "`palimpsest services up` starts one on this machine.")
+    else:
+        yield judge_brokers(brokers.number, brokers.version, settings)
+        for finding in await topics.check(settings):
+            yield finding
+        for finding in await _look_at_records(settings, found):
+            yield finding
+    async for finding in _look_at_model(settings):
+        yield finding
+
+
+# --- settings -----------------------------------------------------------------------------------------------------------------
+
+
+def judge_settings(settings: Settings) -> list[Finding]:
+    """Settings that are allowed, and undo something that the program promises; pure."""
+    return [*_undone(settings), *_unmapped(settings)] or [Finding("ok", "settings", "settings", "nothing in them undoes a measure.")]
+
+
+def _undone(settings: Settings) -> Iterator[Finding]:
+    def warn(key: str, text: str, advice: str) -> Finding:
+        return Finding("warn", key, "undone", text, advice)
+
+    if settings.publish.publish == "model":
+        yield warn(
+            "publish.publish",
+            "the model's own answer is published: nothing keeps it from being worse than the last value.",
+            '"guarded" publishes a mixture, and the model\'s answer beside it.',
+        )
+    if settings.rewrite.policy == "never":
+        text = "the memory is never rewritten: nothing is learned in words."
+        yield warn("rewrite.policy", text, '"surprise" rewrites when there is cause.')
+    if settings.backlog == "all" and settings.time == "live":
+        text = "after an outage every observation costs a call, though its time has passed."
+        yield warn("backlog", text, '"conflate" feeds them to the ledger.')
+    if settings.time == "replay":
+        yield warn("time", "stream time is the clock: nothing is too far ahead, nothing is stale.", 'For live streams set "live".')
+    elif settings.max_future > timedelta(days=1):
+        text = f"times up to {format_duration(settings.max_future)} ahead are taken: one source with a wrong clock makes the others late."
+        yield warn("max_future", text, "An hour does for most clocks.")
+    truths, target = settings.truths, settings.target
+    if truths.on_expiry == "judge" and truths.expire_after is None and truths.source != "judge":
+        yield warn("truths.on_expiry", "predictions are judged when they expire, and none ever does.", "Set truths.expire_after.")
+    if truths.source == "next-observation" and isinstance(target.horizon, timedelta) and not truths.tolerance:
+        text = f"a truth counts only if it is observed exactly {format_duration(target.horizon)} later, to the microsecond."
+        yield warn("truths.tolerance", text, "Set it to about half the time between two observations.")
+    if settings.model.backend == "ollama" and settings.model.keep_alive.rstrip("smh") == "0":
+        yield warn("model.keep_alive", "the model is unloaded after each call, and loaded again by the next.", '"-1" keeps it loaded.')
+    memory_tokens = settings.memory.words * TOKENS_PER_WORD
+    if memory_tokens > settings.model.context_budget / 2:
+        text = f"{settings.memory.words} words may take {memory_tokens:.0f} of the {settings.model.context_budget} tokens of a prompt."
+        yield warn("memory.words", text, "Lower it, or raise model.context_budget.")
+    if settings.kafka.security_protocol == "SASL_PLAINTEXT" and settings.kafka.sasl_mechanism == "PLAIN":
+        yield warn("kafka.security_protocol", "the password goes over the network in clear text.", "Use SASL_SSL.")
+    if settings.kafka.security_protocol.endswith("SSL") and not settings.kafka.ssl_check_hostname:
+        yield warn("kafka.ssl_check_hostname", "any certificate of the authority passes for the broker's.", "Set it to true.")
+
+
+def _unmapped(settings: Settings) -> Iterator[Finding]:
+    """Fields that are named and never read, because `observations.values` lists others."""
+    values, target = settings.observations.values, settings.target
+    if not values:
+        return
+    known = ", ".join(values)
+    if settings.truths.source == "next-observation" and target.field not in values:
+        text = f"{target.field!r} is not among observations.values ({known}): no observation ever carries the truth."
+        yield Finding("fail", "target.field", "unmapped", text, f'Add `{target.field} = "path.in.payload"` there.')
+    for key, names in (("target.reference", [target.reference]), ("observations.text_fields", settings.observations.text_fields)):
+        missing = [name for name in names if name is not None and name not in values]
+        if missing:
+            text = f"{', '.join(missing)}: not among observations.values ({known})."
+            yield Finding("fail", key, "unmapped", text, "Add it there, under that name.")
+
+
+def judge_deadlines(settings: Settings) -> list[Finding]:
+    """Do the deadlines nest: call within drain within rebalance; pure."""
+    model, worker = settings.model, settings.worker
+    findings = []
+    call, drain = format_duration(model.deadline), format_duration(worker.drain_deadline)
+    if model.deadline > worker.drain_deadline:
+        text = f"a call may take {call} (model.deadline), and a worker that hands over waits {drain}: calls are cut short."
+        advice = "The next owner makes them again. Raise worker.drain_deadline."
+        findings.append(Finding("warn", "worker.drain_deadline", "deadlines", text, advice))
+    if worker.rebalance_timeout < worker.drain_deadline + timedelta(seconds=HANDOVER_COMMITS):
+        waits = format_duration(worker.rebalance_timeout)
+        text = f"the group waits {waits}; draining may take {drain}, and committing {HANDOVER_COMMITS} s more."
+        advice = "Raise worker.rebalance_timeout, else a slow hand-over throws the worker out of its group."
+        findings.append(Finding("warn", "worker.rebalance_timeout", "deadlines", text, advice))
+    if worker.session_timeout < SHORTEST_SESSION:
+        text = f"{format_duration(worker.session_timeout)} is less than brokers allow by default (group.min.session.timeout.ms, 6 s)."
+        findings.append(Finding("warn", "worker.session_timeout", "deadlines", text, "Set 10 s to 45 s."))
+    if worker.transaction_timeout > LONGEST_TRANSACTION:
+        text = f"{format_duration(worker.transaction_timeout)} is more than brokers allow by default (transaction.max.timeout.ms, 15 min)."
+        findings.append(Finding("fail", "worker.transaction_timeout", "deadlines", text, "Set 60 s."))
+    elif worker.transaction_timeout < timedelta(seconds=10):
+        text = f"a broker that is away for {format_duration(worker.transaction_timeout)} makes every worker start again."
+        findings.append(Finding("warn", "worker.transaction_timeout", "deadlines", text, "Set 60 s."))
+    nested = f"call {call} <= drain {drain} < rebalance {format_duration(worker.rebalance_timeout)}."
+    return findings or [Finding("ok", "deadlines", "deadlines", nested)]
+
+
+# --- Kafka --------------------------------------------------------------------------------------------------------------------
+
+
+def judge_brokers(number: int, version: str, settings: Settings) -> Finding:
+    """Is the cluster new enough, and large enough for the replication asked for; pure."""
+    brokers = "broker" if number == 1 else "brokers"
+    if version.startswith("older"):
+        text = f"{number} {brokers}, Kafka {version}: no static membership, no max.compaction.lag.ms."
+        return Finding("fail", "kafka", "version", text, "Use Kafka 2.3 or newer.")
+    if settings.topics.replication > number:
+        text = f"topics.replication is {settings.topics.replication}, and there are {number} {brokers}."
+        return Finding("warn", "kafka", "replication", text, "`topics create` will fail.")
+    return Finding("ok", "kafka", "version", f"{number} {brokers} at {settings.kafka.bootstrap_servers}, Kafka {version}.")
+
+
+async def _look_at_records(settings: Settings, found: Mapping[str, TopicState]) -> list[Finding]:
+    findings: list[Finding] = []
+    observed: list[Record] = []
+    for role, name in topics.input_topics(settings).items():
+        if name not in found:
+            continue
+        records = await traffic.sample(settings, found[name])
+        findings += judge_records(settings, role, records, found[name].partitions, datetime.now(UTC))
+        if role == "observations":
+            observed = records
+    name = settings.topics.observations
+    if name in found:
+        seen = await traffic.measure(settings, found[name], observed, found.values())
+        findings += judge_capacity(settings, seen)
+    return findings
+
+
+def judge_records(settings: Settings, role: InputRole, records: Sequence[Record], partitions: int, now: datetime) -> list[Finding]:
+    """Can the records of an input be read, and do their keys keep what the settings promise; pure."""
+    name = getattr(settings.topics, role)
+    if not records:
+        return [Finding("ok", name, "records", "no records to look at yet.")]
+    unread: Counter[str] = Counter()
+    details: dict[str, str] = {}
+    for record in records:
+        try:
+            _read(settings, role, record, now)
+        except DecodeError as error:
+            unread[error.reason] += 1
+            details.setdefault(error.reason, error.detail)
+    findings = []
+    if unread:
+        reasons = "; ".join(f"{count} {reason} ({details[reason]})" for reason, count in unread.most_common(3))
+        level: Level = "fail" if unread.total() == len(records) else "warn"
+        text = f"{unread.total()} of {len(records)} sampled records would be dead-lettered: {reasons}."
+        findings.append(Finding(level, name, "unreadable", text, f"Do the paths in [{role}] fit the payload?"))
+    mapping: InputSettings = getattr(settings, role)
+    keyed = [(record, entity) for record in records if (entity := _entity_of(record, mapping)) is not None]
+    findings += _judge_keys(name, role, mapping, keyed, partitions)
+    return findings
+
+
+def _read(settings: Settings, role: InputRole, record: Record, now: datetime) -> object:
+    if role == "observations":
+        return read_observation(record, settings, now)
+    return read_truth(record, settings, now) if role == "truths" else read_command(record, settings)
+
+
+def _entity_of(record: Record, mapping: InputSettings) -> str | None:
+    try:
+        return read_entity(record, mapping)
+    except DecodeError:
+        return None
+
+
+def _judge_keys(name: str, role: str, mapping: InputSettings, keyed: Sequence[tuple[Record, str]], partitions: int) -> Iterable[Finding]:
+    if not keyed:
+        return
+    own = [record for record, entity in keyed if record.key == entity.encode()]
+    fitting = {
+        partitioner: sum(partition_of(record.key or b"", partitions, partitioner) == record.partition for record in own)
+        for partitioner in OTHER
+    }
+    total = len(keyed)
+    if mapping.key == "any":
+        text = f"records are written by entity into an internal topic first ({total} sampled)."
+        usable = next((partitioner for partitioner, count in fitting.items() if count == total and total >= partitions), None)
+        advice = f'All have their entity as key: key = "entity", partitioner = "{usable}" would save that.' if usable else ""
+        yield Finding("ok", name, "keys", text, advice)
+        return
+    wrong = total - fitting[mapping.partitioner]
+    if not wrong:
+        yield Finding("ok", name, "keys", f"keys are entities, placed by {mapping.partitioner} ({total} sampled).")
+        return
+    keyless = sum(record.key is None for record, _ in keyed)
+    foreign = sum(record.key is not None and record.key != entity.encode() for record, entity in keyed)
+    other = OTHER[mapping.partitioner]
+    if keyless:
+        text, advice = f"{keyless} of {total} sampled records have no key.", f'Set {role}.key = "any".'
+    elif foreign:
+        text, advice = f"{foreign} of {total} sampled records have a key that is not their entity.", f'Set {role}.key = "any".'
+    elif fitting[other] == total:
+        text, advice = f"records are placed by {other}, the settings say {mapping.partitioner}.", f'Set {role}.partitioner = "{other}".'
+    else:
+        text = f"{wrong} of {total} sampled records are not where {mapping.partitioner} puts them (was the partition count raised?)."
+        advice = f'Set {role}.key = "any".'
+    yield Finding("fail", name, "keys", f"{text} They would be dead-lettered.", advice)
+
+
+def judge_capacity(settings: Settings, seen: Traffic) -> list[Finding]:
+    """Can the model keep up with the stream, and the bounds with the truths' delay; pure."""
+    return [*_judge_throughput(settings, seen), *_judge_pending(settings, seen)]
+
+
+def _judge_throughput(settings: Settings, seen: Traffic) -> Iterator[Finding]:
+    if seen.rate is None:
+        yield Finding("ok", "throughput", "throughput", "no observations in the last hour.")
+        return
+    if seen.prediction_seconds is None:
+        text = f"{seen.rate:.3g} observations/s in the last hour; what a prediction costs is known after the first ones."
+        yield Finding("ok", "throughput", "throughput", text)
+        return
+    rewrite = settings.rewrite
+    share = {"every": 1.0, "surprise": 1.0 / rewrite.after, "never": 0.0}[rewrite.policy]
+    cost = seen.prediction_seconds + share * (seen.rewrite_seconds or 0.0)
+    capacity = settings.model.slots / cost
+    text = f"{seen.rate:.3g} observations/s in the last hour; the model serves {capacity:.3g}/s a worker ({cost:.2g} s each)."
+    advice = "More slots or hosts for the model, more workers, a smaller model, or fewer rewrites."
+    if seen.rate <= COMFORTABLE * capacity:
+        yield Finding("ok", "throughput", "throughput", text)
+    elif seen.rate <= capacity:
+        yield Finding("warn", "throughput", "throughput", f"{text} Bursts will wait.", advice)
+    elif settings.backlog == "conflate":
+        left = 1 - capacity / seen.rate
+        yield Finding("warn", "throughput", "throughput", f"{text} With one worker, {left:.0%} will get no prediction.", advice)
+    else:
+        yield Finding("fail", "throughput", "throughput", f"{text} With one worker, the lag grows without end.", advice)
+
+
+def _judge_pending(settings: Settings, seen: Traffic) -> Iterator[Finding]:
+    horizon = settings.target.horizon
+    if seen.interval is None or settings.truths.source in ("judge", "none"):
+        return
+    ahead = horizon.total_seconds() if isinstance(horizon, timedelta) else seen.interval
+    delay = max(ahead, seen.truth_delay or 0.0)
+    waiting, bound = delay / seen.interval, settings.bounds.pending
+    measured = "19 of 20 truths come within" if seen.truth_delay is not None and seen.truth_delay >= ahead else "truths come after"
+    every = f"the busiest entity has an observation every {_seconds(seen.interval)}"
+    text = f"{every}, {measured} {_seconds(delay)}: about {waiting:.0f} predictions wait, bounds.pending is {bound}."
+    advice = f"Raise bounds.pending to {int(waiting * 1.5) + 1}, and bounds.record with it."
+    if waiting <= COMFORTABLE * bound:
+        yield Finding("ok", "bounds.pending", "pending", text)
+    elif waiting <= bound:
+        yield Finding("warn", "bounds.pending", "pending", f"{text} Late truths will find none.", advice)
+    else:
+        yield Finding("fail", "bounds.pending", "pending", f"{text} Predictions fall out before their truth comes.", advice)
+
+
+def _seconds(value: float) -> str:
+    return format_duration(timedelta(seconds=round(value, 3) if value < 60 else round(value)))
+
+
+# --- the model ----------------------------------------------------------------------------------------------------------------
+
+
+async def _look_at_model(settings: Settings) -> AsyncIterator[Finding]:
+    try:
+        model = build_model(settings.model)
+    except (ModelError, SettingsError) as error:
+        yield Finding("fail", "model", "settings", str(error))
+        return
+    try:
+        async for finding in examine_model(settings, model):
+            yield finding
+    finally:
+        await model.close()
+
+
+async def examine_model(settings: Settings, model: LanguageModel) -> AsyncIterator[Finding]:
+    """Is the model there, does it answer within its deadline, and does it read as much as the settings send."""
+    name = settings.model.name
+    try:
+        identity = await model.identify()
+        limits = CallLimits(answer_tokens=8, context_tokens=settings.model.context_budget, seconds=settings.model.deadline.total_seconds())
+        messages = [ChatMessage("system", "You answer with one word."), ChatMessage("user", "Is this a question? Answer yes or no.")]
+        reply = await model.complete(messages, schema=None, limits=limits, purpose="predict")
+    except ModelMissing as error:
+        yield Finding("fail", "model", "missing", f"{error}.", f"`palimpsest models pull {name}`")
+        return
+    except ModelError as error:
+        advice = "Predictions come from the naive forecasters until it answers. `palimpsest services up` starts an Ollama on this machine."
+        yield Finding("fail", "model", error.slug, f"{error}.", advice)
+        return
+    text = f"{identity.name} ({identity.digest[:12]}, {identity.backend}) answers in {reply.seconds:.1f} s"
+    yield Finding("ok", "model", "answers", text + (f", {reply.load_seconds:.1f} s of it to load." if reply.load_seconds > 0.5 else "."))
+    if settings.model.backend == "ollama":
+        for finding in await _look_at_context(settings):
+            yield finding
+
+
+async def _look_at_context(settings: Settings) -> list[Finding]:
+    """What the server says it loaded the model with, after a call that asked for the budget."""
+    client = ollama.AsyncClient(host=settings.model.host, timeout=10.0)
+    try:
+        shown, running = await client.show(settings.model.name), await client.ps()
+    except (ollama.ResponseError, httpx.HTTPError, ConnectionError) as error:
+        return [Finding("warn", "model.context_budget", "context", f"the server does not tell its context size ({error}).")]
+    finally:
+        await client.close()  # type: ignore[no-untyped-call]
+    info = shown.modelinfo or {}
+    trained = next((int(value) for key, value in info.items() if key.endswith(".context_length")), None)
+    names = {settings.model.name, f"{settings.model.name}:latest"}
+    loaded = next((entry.context_length for entry in running.models if entry.model in names), None)
+    return judge_context(settings.model.context_budget, trained, loaded)
+
+
+def judge_context(budget: int, trained: int | None, loaded: int | None) -> list[Finding]:
+    """Is the budget within what the model was trained on, and within what the server gives it; pure. None: not told."""
+    subject = "model.context_budget"
+    if trained is not None and budget > trained:
+        text = f"prompts may have {budget} tokens, and the model was trained on {trained}."
+        return [Finding("fail", subject, "context", text, f"Set it to at most {trained}.")]
+    if loaded is not None and loaded < budget:
+        text = f"prompts may have {budget} tokens, and the server loaded the model for {loaded}: longer ones lose their beginning."
+        advice = "Another program loads it with other settings, or the server is short of memory."
+        return [Finding("fail", subject, "context", text, advice)]
+    told = f"{loaded} loaded" if loaded is not None else "loaded size not told"
+    return [Finding("ok", subject, "context", f"{budget} tokens; {told}, {trained or 'unknown'} trained.")]

@@ -1,0 +1,111 @@
+"""Settings: one file, variables over it, and errors that name file, key and what is allowed."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from schemas.settings import KafkaSettings, SettingsError, load_settings
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "palimpsest.toml"
+
+
+def fault(file: Path, text: str) -> str:
+    file.write_text(text)
+    with pytest.raises(SettingsError) as refused:
+        load_settings(file)
+    return str(refused.value)
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    settings = load_settings()
+    assert settings.app == "palimpsest"
+    assert settings.memory.words == 200
+    assert settings.model.context_budget == 4096
+
+
+def test_ten_lines_are_enough_for_ones_own_topics(file: Path) -> None:
+    file.write_text(
+        """
+        app = "sensors"
+        [topics]
+        observations = "plant.readings"
+        [observations]
+        entity = "sensor.id"
+        time = "ts"
+        values = { temperature = "t" }
+        [truths]
+        source = "next-observation"
+        tolerance = "5 min"
+        [target]
+        field = "temperature"
+        horizon = "1h"
+        """
+    )
+    settings = load_settings(file)
+    assert settings.observations.values == {"temperature": "t"}
+    assert settings.target.horizon == timedelta(hours=1)
+    assert settings.truths.tolerance == timedelta(minutes=5)
+
+
+def test_a_variable_goes_over_the_file_and_an_argument_over_both(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text('app = "from-file"\n[kafka]\nbootstrap_servers = "file:1"\n[topics]\npartitions = 8')
+    monkeypatch.setenv("PALIMPSEST__KAFKA__BOOTSTRAP_SERVERS", "variable:2")
+    settings = load_settings(file)
+    assert (settings.app, settings.kafka.bootstrap_servers, settings.topics.partitions) == ("from-file", "variable:2", 8)
+    assert load_settings(file, app="argument").app == "argument"
+
+
+def test_a_missing_file_and_one_that_is_no_toml_are_named(file: Path) -> None:
+    with pytest.raises(SettingsError, match="no such file"):
+        load_settings(file)
+    assert str(file) in fault(file, "app = ")
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="not TOML"):
+        load_settings(file)
+
+
+def test_an_unknown_key_is_named_with_its_file(file: Path) -> None:
+    assert fault(file, "[kafka]\nbootstrap = 'x'") == f"{file}: kafka.bootstrap: unknown key"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "allowed"),
+    [
+        ('[observations]\nkey = "none"', "observations.key", "'entity' or 'any'"),
+        ('[publish]\nlevel = 1.0', "publish.level", "less than 1"),
+        ('[bounds]\nrecord = 5', "bounds.record", "greater than or equal to 16384"),
+        ('[target]\nkind = "category"', "target", "at least two"),
+        ('[target]\nhorizon = "soon"', "target.horizon", '"6h"'),
+        ('[target]\nrange = [5, 5]', "target", "[lowest, highest]"),
+        ('[topics]\ntruths = "observations"', "topics", "used twice: observations"),
+        ('[kafka]\nsecurity_protocol = "SASL_SSL"', "kafka", "sasl_username and sasl_password"),
+        ('[model]\nbackend = "import"', "model", 'factory = "package.module:function"'),
+        ('[worker]\ndrain_deadline = "5m"', "(top level)", "below worker.rebalance_timeout"),
+        ('app = "a b"', "app", "pattern"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_named_with_what_is(file: Path, text: str, key: str, allowed: str) -> None:
+    said = fault(file, text)
+    assert said.startswith(f"{file}: {key}")
+    assert allowed in said
+
+
+def test_all_faults_are_told_at_once(file: Path) -> None:
+    said = fault(file, 'colour = "red"\n[bounds]\npending = 0\n[memory]\nwords = "many"')
+    assert [line.split(": ")[1] for line in said.splitlines()] == ["bounds.pending", "memory.words", "colour"] or len(said.splitlines()) == 3
+
+
+def test_a_fault_in_a_variable_names_the_variable(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("")
+    monkeypatch.setenv("PALIMPSEST__BOUNDS__PENDING", "none")
+    with pytest.raises(SettingsError, match=r"^PALIMPSEST__BOUNDS__PENDING: bounds\.pending: "):
+        load_settings(file)
+
+
+def test_a_password_is_shown_in_no_error_and_no_repr(file: Path) -> None:
+    assert "hunter2" not in fault(file, '[kafka]\nsasl_password = ["hunter2"]')
+    assert "hunter2" not in repr(KafkaSettings(sasl_username="u", sasl_password="hunter2", security_protocol="SASL_SSL"))
