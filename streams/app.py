@@ -28,7 +28,7 @@ from streams.metrics import Metrics
 from streams.positions import Received
 from streams.records import Role
 from streams.rekey import Rekeying
-from streams.table import NAME, StateTable
+from streams.table import FENCE_KEY, NAME, StateTable
 from streams.topics import by_entity_topic, changelog_topic, input_roles, input_topics, rekeyed_roles
 from streams.upstream import OwnTransport
 from streams.writer import PartitionWriter, start_all
@@ -53,7 +53,7 @@ class PalimpsestApp(faust.App):
     metrics: Metrics
     forecaster: Forecaster
     partitions: int
-    state: StateTable
+    state_table: StateTable
     entities: Entities
     intake: Intake
     rekeying: Rekeying | None
@@ -74,11 +74,11 @@ class PalimpsestApp(faust.App):
         self.received = Received()
         self.writers: dict[int, PartitionWriter] = {}
         self.lanes = Lanes(settings.worker.window)
-        self.state = self.Table(NAME, partitions=partitions, key_type=bytes, value_type=bytes)
+        self.state_table = self.Table(NAME, partitions=partitions, key_type=bytes, value_type=bytes)
         self.entities = Entities(
             settings,
             forecaster,
-            self.state,
+            self.state_table,
             metrics,
             self.lanes,
             clock=lambda: datetime.now(UTC),
@@ -119,8 +119,7 @@ class PalimpsestApp(faust.App):
         return OwnTransport(self.conf.broker_consumer, self)
 
     def _lost_to_retention(self, role: Role, partition: int, count: int) -> None:
-        for _ in range(count):
-            self.metrics.processed(role, "retention-lost")
+        self.metrics.processed(role, "retention-lost", count=count)
 
     # -- the life of a lease
 
@@ -131,11 +130,12 @@ class PalimpsestApp(faust.App):
         writers = {
             tp.partition: PartitionWriter(
                 tp,
-                self.state,
+                self.state_table,
                 transactional_id=f"{self.conf.id}-{tp.topic}-{tp.partition}",
                 client=client_options(self.settings.kafka),
                 transaction_timeout=worker.transaction_timeout.total_seconds(),
                 max_request_size=self.settings.bounds.record + REQUEST_HEADROOM,
+                send_fence=self._send_fence,
                 on_broken=self.broken,
                 on_commit=self.metrics.transaction,
             )
@@ -143,6 +143,9 @@ class PalimpsestApp(faust.App):
         }
         await start_all(list(writers.values()))
         self.writers.update(writers)
+
+    async def _send_fence(self, tp: TP) -> None:
+        await self.producer.send_and_wait(tp.topic, FENCE_KEY, b"{}", tp.partition, None, None)
 
     async def _stop_writers(self) -> None:
         old = list(self.writers.values())
@@ -199,9 +202,6 @@ class PalimpsestApp(faust.App):
         await self.hand_over()
         await super().on_stop()
 
-    async def give_up(self, error: BaseException) -> None:
-        self.broken(error)
-
     def broken(self, error: BaseException) -> None:
         """End this worker: it was fenced, cannot know an outcome, or saw a hole. Nothing more is written or committed."""
         if self.lease is not None:
@@ -222,7 +222,7 @@ class PalimpsestApp(faust.App):
 
     async def _load_due(self, partitions: Iterable[int]) -> None:
         for partition in sorted(partitions):
-            stored = await asyncio.to_thread(scan_due, self.state, partition)
+            stored = await asyncio.to_thread(scan_due, self.state_table, partition)
             self.entities.due[partition].load(stored)
 
     async def _tick(self, lease: Lease) -> None:

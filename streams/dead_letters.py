@@ -20,7 +20,8 @@ from aiokafka.structs import TopicPartition
 from schemas.mapping import Record
 from schemas.messages import DeadLetter
 from schemas.settings import KafkaSettings, Settings
-from streams.kafka import consumer
+from streams.cluster import describe
+from streams.kafka import admin, consumer
 from streams.reading import read_topic
 
 PREFIX = "palimpsest-"
@@ -172,18 +173,24 @@ async def replay_letters(settings: Settings, letters: AsyncIterator[Letter], sen
         At most so many.
     """
     done = Replayed(Counter(), [])
+    there: dict[str, bool] = {}
     async for letter in letters:
         if limit is not None and done.sent.total() + len(done.left) >= limit:
             break
-        value: bytes | None = letter.value
-        if letter.about.truncated:
-            value = await whole_value(settings.kafka, letter.about)
-            if value is None:
-                cause = f"only {KEPT} of {letter.about.size} bytes were kept, and {letter.about.topic} does not hold the record any more"
-                done.left.append((letter, cause))
-                continue
-        await send(letter.about.topic, letter.key, value or b"")
-        done.sent[letter.about.topic] += 1
+        about = letter.about
+        if about.topic not in there:
+            # A producer would wait for it until it times out.
+            async with admin(settings.kafka) as client:
+                there[about.topic] = bool(await describe(client, [about.topic]))
+        value = await whole_value(settings.kafka, about) if about.truncated and there[about.topic] else letter.value
+        if not there[about.topic]:
+            done.left.append((letter, "its topic does not exist any more"))
+        elif value is None:
+            cause = f"only {KEPT} of {about.size} bytes were kept, and {about.topic} does not hold the record any more"
+            done.left.append((letter, cause))
+        else:
+            await send(about.topic, letter.key, value)
+            done.sent[about.topic] += 1
     return done
 
 

@@ -65,7 +65,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
 
 def judge_settings(settings: Settings) -> list[Finding]:
     """Settings that are allowed, and undo something that the program promises; pure."""
-    return [*_undone(settings), *_unmapped(settings)] or [Finding("ok", "settings", "settings", "nothing in them undoes a measure.")]
+    findings = [*_undone(settings), *_unmapped(settings), *_scattered(settings)]
+    return findings or [Finding("ok", "settings", "settings", "nothing in them undoes a measure.")]
 
 
 def _undone(settings: Settings) -> Iterator[Finding]:
@@ -121,6 +122,15 @@ def _unmapped(settings: Settings) -> Iterator[Finding]:
         if missing:
             text = f"{', '.join(missing)}: not among observations.values ({known})."
             yield Finding("fail", key, "unmapped", text, "Add it there, under that name.")
+
+
+def _scattered(settings: Settings) -> Iterator[Finding]:
+    """Inputs that are used as they are, and are placed by different partitioners: one entity on two partitions."""
+    keyed = {role: getattr(settings, role) for role in topics.input_roles(settings) if role not in topics.rekeyed_roles(settings)}
+    if len({mapping.partitioner for mapping in keyed.values()}) > 1:
+        placed = ", ".join(f"{role} by {mapping.partitioner}" for role, mapping in keyed.items())
+        text = f"inputs are placed differently ({placed}): an entity's records would meet on no one partition."
+        yield Finding("fail", "partitioner", "scattered", text, 'Set key = "any" for all but one of them.')
 
 
 def judge_deadlines(settings: Settings) -> list[Finding]:

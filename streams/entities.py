@@ -191,7 +191,7 @@ class Entities:
         await self._writer(partition).write((PARTITION_KEY, encode(state)), [self._dead_letter(item.record, error.reason, error.detail)])
         self._metrics.processed(item.role, "dead-lettered")
         self._metrics.dead_lettered(error.reason)
-        log.warning("dead-lettered: %s", error, extra=self._where(item, None))
+        log.warning("dead-lettered: %s", error.reason, extra={**self._where(item, None), "content": error.detail})
 
     async def _refuse_applied(self, item: Item, lease: Lease, state: EntityState, reason: str, detail: str) -> None:
         """Dead-letter a record that its entity could not take; the entity's state stays as it was, but for the offset."""

@@ -22,7 +22,7 @@ from streams.alignment import Alignment
 from streams.gaps import first_offset_from
 from streams.lease import Lease
 from streams.positions import Hole
-from streams.records import Item, Role
+from streams.records import Item, Role, timestamp_ms
 
 if TYPE_CHECKING:
     from streams.app import PalimpsestApp
@@ -88,8 +88,9 @@ class Intake:
         async for event in stream.noack().events():
             try:
                 await self.take(role, event.message)
-            except Hole as hole:
-                await self.app.give_up(hole)
+            except Exception as error:
+                # Faust would acknowledge the event and start the agent again; it would be lost.
+                self.app.broken(error)
 
     async def take(self, role: Role, message: Any) -> None:
         """Take one delivered record.
@@ -111,11 +112,11 @@ class Intake:
             return
         elif message.offset > tracker.last + 1:
             await self._check_jump(role, tp, tracker.last + 1)
-        entry = tracker.open(message.offset, message.timestamp_ms)
+        entry = tracker.open(message.offset, timestamp_ms(message))
         inlet = self._inlets.get(tp)
         if inlet is None:
             inlet = self._inlets[tp] = Inlet(self, role, tp, lease, self._alignment(tp.partition))
-        self.app.metrics.consumed(role, tp.partition, message.timestamp_ms)
+        self.app.metrics.consumed(role, tp.partition, timestamp_ms(message))
         inlet.put(Item.from_message(role, tp, message, entry, tracker))
 
     async def _check_first(self, role: Role, tp: TP, offset: int) -> None:

@@ -49,11 +49,16 @@ class Item:
         key, value = message.key, message.value
         source = headers.get(SOURCE_HEADER)
         if source is None:
-            record = Record(tp.topic, tp.partition, message.offset, message.timestamp_ms, key, value)
+            record = Record(tp.topic, tp.partition, message.offset, timestamp_ms(message), key, value)
             return cls(role, tp, record, role, entry, tracker, trace)
         topic, partition, offset, timestamp = source.decode().rsplit("/", 3)
         record = Record(topic, int(partition), int(offset), int(timestamp), headers.get(SOURCE_KEY_HEADER), value)
         return cls(role, tp, record, f"{role}/{partition}", entry, tracker, trace)
+
+
+def timestamp_ms(message: Any) -> int:
+    """Kafka's record timestamp, which Faust turns into seconds."""
+    return round(message.timestamp * 1000)
 
 
 def _headers(raw: Any) -> dict[str, bytes]:

@@ -18,8 +18,8 @@ from faust.types import TP
 from schemas.mapping import Record
 from streams.kafka import client_options
 from streams.partitioner import partition_of
-from streams.positions import Entry, Hole, Tracker
-from streams.records import SOURCE_HEADER, SOURCE_KEY_HEADER, Role, entity_of
+from streams.positions import Entry, Tracker
+from streams.records import SOURCE_HEADER, SOURCE_KEY_HEADER, Role, entity_of, timestamp_ms
 
 if TYPE_CHECKING:
     from streams.app import PalimpsestApp
@@ -53,8 +53,8 @@ class Rekeying:
         async for event in stream.noack().events():
             try:
                 await self._forward(role, target, event.message)
-            except Hole as hole:
-                await self._app.give_up(hole)
+            except Exception as error:
+                self._app.broken(error)
 
     async def _forward(self, role: Role, target: str, message: Any) -> None:
         lease, tp = self._app.lease, TP(message.tp.topic, message.tp.partition)
@@ -64,12 +64,13 @@ class Rekeying:
         tracker = lease.trackers[tp]
         if tracker.last is not None and message.offset <= tracker.last:
             return
-        entry = tracker.open(message.offset, message.timestamp_ms)
-        record = Record(tp.topic, tp.partition, message.offset, message.timestamp_ms, message.key, message.value)
+        stamp = timestamp_ms(message)
+        entry = tracker.open(message.offset, stamp)
+        record = Record(tp.topic, tp.partition, message.offset, stamp, message.key, message.value)
         entity = entity_of(record, self._app.settings, role) if message.value is not None else None
         partitions = self._app.partitions
         partition = tp.partition % partitions if entity is None else partition_of(entity.encode(), partitions)
-        source = f"{tp.topic}/{tp.partition}/{message.offset}/{message.timestamp_ms}"
+        source = f"{tp.topic}/{tp.partition}/{message.offset}/{stamp}"
         headers = [(name, value) for name, value in _pairs(message.headers)] + [(SOURCE_HEADER, source.encode())]
         if message.key is not None:
             headers.append((SOURCE_KEY_HEADER, message.key))
@@ -79,7 +80,7 @@ class Rekeying:
             message.value,
             key=None if entity is None else entity.encode(),
             partition=partition,
-            timestamp_ms=message.timestamp_ms,
+            timestamp_ms=stamp,
             headers=headers,
         )
         self._sending.add(sent)

@@ -24,16 +24,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import orjson
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import MessageSizeTooLargeError, UnknownTopicOrPartitionError
+from aiokafka.errors import MessageSizeTooLargeError
 
 from schemas.codec import DecodeError, decode_object
 from schemas.mapping import Record, lookup, read_entity
 from schemas.settings import InputSettings, Settings
 from schemas.times import parse_time
+from streams.cluster import describe
 from streams.errors import ReplayError, TopicsUnfit
 from streams.findings import Finding
-from streams.kafka import producer
+from streams.kafka import admin, producer
 from streams.partitioner import partition_of
 
 Role = Literal["observations", "truths"]
@@ -203,36 +203,33 @@ async def sending(settings: Settings, *, event_timestamps: bool = False) -> Asyn
     ------
     KafkaUnavailable
         Kafka does not answer.
+    TopicsUnfit
+        From the sender: its topic does not exist.
+    ReplayError
+        From the sender: the record is larger than a producer sends.
     """
-    counts: dict[str, int] = {}
-
-    async with producer(settings.kafka, linger_ms=5) as client:
+    async with admin(settings.kafka) as client:
+        found = await describe(client, [settings.topics.observations, settings.topics.truths])
+    async with producer(settings.kafka, linger_ms=5) as writer:
 
         async def send(line: Line) -> Awaitable[object]:
             topic: str = getattr(settings.topics, line.role)
-            if topic not in counts:
-                counts[topic] = await _partitions(client, topic)
+            if topic not in found:
+                advice = "`palimpsest topics create --inputs` makes it."
+                raise TopicsUnfit([Finding("fail", topic, "missing", "the topic does not exist.", advice)])
             key = line.entity.encode()
             mapping: InputSettings = getattr(settings, line.role)
             stamp = int(line.time.timestamp() * 1000) if event_timestamps else None
-            partition = partition_of(key, counts[topic], mapping.partitioner)
+            partition = partition_of(key, found[topic].partitions, mapping.partitioner)
             value = orjson.dumps(line.payload)
             try:
-                done: Awaitable[object] = await client.send(topic, value, key=key, partition=partition, timestamp_ms=stamp, headers=HEADERS)
+                done: Awaitable[object] = await writer.send(topic, value, key=key, partition=partition, timestamp_ms=stamp, headers=HEADERS)
             except MessageSizeTooLargeError:
                 where = f"{line.entity}, {line.time.isoformat()}"
                 raise ReplayError(f"{topic}: a record of {len(value)} bytes ({where}) is too large") from None
             return done
 
         yield send
-
-
-async def _partitions(client: AIOKafkaProducer, topic: str) -> int:
-    try:
-        return len(await client.partitions_for(topic))
-    except UnknownTopicOrPartitionError as error:
-        advice = "`palimpsest topics create --inputs` makes it."
-        raise TopicsUnfit([Finding("fail", topic, "missing", "the topic does not exist.", advice)]) from error
 
 
 def _payloads(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -277,18 +277,25 @@ async def create(settings: Settings, *, inputs: bool = True) -> list[TopicSpec]:
                 refused.append(Finding("fail", name, "refused", text, advice))
         if refused:
             raise TopicsUnfit(refused)
-        await _wait_until_known(client, [spec.name for spec in missing])
+        await wait_until_known(client, [spec.name for spec in missing])
     return missing
 
 
-async def _wait_until_known(client: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+async def wait_until_known(client: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    """Return when new topics are known; brokers answer for a moment as if they did not exist.
+
+    Raises
+    ------
+    KafkaUnavailable
+        They are not known within 30 s.
+    """
     deadline = time.monotonic() + SPREAD_LIMIT
     while len(await describe(client, names)) < len(names):
         if time.monotonic() > deadline:
             raise KafkaUnavailable(
                 f"the brokers made {', '.join(names)}, and do not list them {SPREAD_LIMIT:.0f} s later: is one of them down?"
             )
-        await asyncio.sleep(0.1)  # noqa: ASYNC110 - nothing announces a topic
+        await asyncio.sleep(0.1)
 
 
 def summary(topic: TopicState) -> str:

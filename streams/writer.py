@@ -15,7 +15,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ import aiokafka
 from faust.types import TP
 
 from streams.lease import LeaseLost
-from streams.table import FENCE_KEY, StateTable
+from streams.table import StateTable
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +74,14 @@ class PartitionWriter:
         client: dict[str, Any],
         transaction_timeout: float,
         max_request_size: int,
+        send_fence: Callable[[TP], Awaitable[None]],
         on_broken: Callable[[BaseException], None],
         on_commit: Callable[[int, float], None],
     ) -> None:
         self.tp = tp
         self._table = table
         self._max_request_size = max_request_size
+        self._send_fence = send_fence
         self._on_broken, self._on_commit = on_broken, on_commit
         self._producer = aiokafka.AIOKafkaProducer(
             **client,
@@ -96,7 +98,8 @@ class PartitionWriter:
 
     async def start(self) -> None:
         await self._producer.start()
-        await self._producer.send_and_wait(self.tp.topic, b"{}", key=FENCE_KEY, partition=self.tp.partition)
+        # Outside of any transaction, so by another producer: see `FENCE_KEY`.
+        await self._send_fence(self.tp)
         self._task = asyncio.create_task(self._run(), name=f"writer {self.tp.topic}/{self.tp.partition}")
 
     async def stop(self) -> None:

@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 def main() -> NoReturn:
     """Run the command line of this process, and end it with its exit code (`streams.exits`)."""
+    # A client that cannot connect logs each try, and then raises what is told anyway. The worker sets up its own logs.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; return its exit code."""
-    # A client that cannot connect logs each try, and then raises what is told anyway. The worker sets up its own logs.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         code = build_program()(args=list(arguments), prog_name="palimpsest", standalone_mode=False)
         return code if isinstance(code, int) else exits.OK
@@ -45,9 +45,8 @@ def run(arguments: Sequence[str]) -> int:
         return _tell(str(error), exits.UNAVAILABLE)
     except KafkaError as error:
         return _tell(f"Kafka: {error}", exits.UNAVAILABLE)
-    except BrokenPipeError:
-        # Whoever read the output has enough (`palimpsest memory history | head`). What is buffered must not fail again at exit.
-        sys.stdout = None
+    except SystemExit:
+        # Typer's way of saying that whoever read the output has enough (`palimpsest memory history | head`).
         return exits.OK
     except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
         return exits.INTERRUPTED

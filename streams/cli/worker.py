@@ -8,10 +8,8 @@ from typing import Annotated
 
 import typer
 
-from streams import exits
 from streams.cli.options import Config, settings_of
 from streams.cli.supervision import Supervision
-from streams.errors import StreamError
 
 
 def worker(
@@ -43,7 +41,4 @@ def worker(
     # Imported only here: Faust takes a second, and no other command needs it.
     from streams.worker import run
 
-    try:
-        return run(settings)
-    except StreamError as error:
-        return error.exit_code or exits.SOFTWARE
+    return run(settings)

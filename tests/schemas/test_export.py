@@ -12,7 +12,17 @@ def test_the_committed_schemas_are_in_step_with_the_models() -> None:
 
 
 def test_every_message_the_state_and_the_settings_have_one() -> None:
-    names = {"observation", "truth", "command", "prediction", "outcome", "memory-revision", "dead-letter-headers", "entity-state", "settings"}
+    names = {
+        "observation",
+        "truth",
+        "command",
+        "prediction",
+        "outcome",
+        "memory-revision",
+        "dead-letter-headers",
+        "entity-state",
+        "settings",
+    }
     assert export_schemas().keys() == {f"{name}.json" for name in names}
 
 

@@ -136,7 +136,9 @@ def test_a_label_that_is_not_known_is_refused_where_observations_carry_the_truth
     assert read_observation(record({**GOOD, "values": {"weather": "snow"}}), WEATHER, NOW).values == {"weather": "snow"}
 
 
-@pytest.mark.parametrize(("key", "reason"), [(None, "missing-entity"), (b"", "bad-entity"), (b"\xff", "bad-entity"), (b"x" * 300, "bad-entity")])
+@pytest.mark.parametrize(
+    ("key", "reason"), [(None, "missing-entity"), (b"", "bad-entity"), (b"\xff", "bad-entity"), (b"x" * 300, "bad-entity")]
+)
 def test_a_key_that_is_no_entity_is_refused(key: bytes | None, reason: str) -> None:
     with pytest.raises(DecodeError) as refused:
         read_entity(record({}, key=key), InputSettings(entity="@key"))
@@ -181,7 +183,8 @@ def test_a_malformed_truth_ends_under_its_reason(payload: Any, reason: str) -> N
 
 def test_a_truth_names_its_prediction_by_id_or_by_target_time() -> None:
     assert read_truth(record({**TRUTH, "observation_id": 5}), WEATHER, NOW).observation_id == "5"
-    by_time = read_truth(record({"entity": "a", "value": "rain", "target_time": "2024-01-02T00:00:00Z", "note": "x" * 5_000}), WEATHER, NOW)
+    payload = {"entity": "a", "value": "rain", "target_time": "2024-01-02T00:00:00Z", "note": "x" * 5_000}
+    by_time = read_truth(record(payload), WEATHER, NOW)
     assert by_time.target_time == datetime(2024, 1, 2, tzinfo=UTC)
     assert len(by_time.note) == WEATHER.bounds.text
 
@@ -222,16 +225,31 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-NAMES = ("entity", "sensor", "time", "ts", "t", "id", "values", "value", "observation_id", "target_time", "note", "op", "by", "schema_version")
+NAMES = (
+    "entity",
+    "sensor",
+    "time",
+    "ts",
+    "t",
+    "id",
+    "values",
+    "value",
+    "observation_id",
+    "target_time",
+    "note",
+    "op",
+    "by",
+    "schema_version",
+)
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), JSON), st.none() | st.binary(max_size=8), st.integers(-(2**63), 2**63 - 1))
 def test_no_payload_ends_otherwise_than_in_a_message_or_a_known_reason(payload: dict[str, Any], key: bytes | None, timestamp: int) -> None:
     stamped = Settings(observations={"entity": "@key", "time": "@timestamp"})
+    made = record(payload, key=key, timestamp=timestamp)
     for settings in (FOREIGN, WEATHER, stamped):
-        made = record(payload, key=key, timestamp=timestamp)
-        for read in (lambda: read_observation(made, settings, NOW), lambda: read_truth(made, settings, NOW), lambda: read_command(made, settings)):
+        for read, about in ((read_observation, (settings, NOW)), (read_truth, (settings, NOW)), (read_command, (settings,))):
             try:
-                read()
+                read(made, *about)  # type: ignore[operator]
             except DecodeError as error:
                 assert error.reason in REASONS

@@ -57,13 +57,14 @@ def test_what_is_no_point_in_time_is_a_value_error(raw: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "seconds"), [(90, 90), (0.5, 0.5), ("90s", 90), ("15 min", 900), ("1h 30m", 5400), ("1d", 86_400), ("2w", 1_209_600), ("250ms", 0.25)]
+    ("raw", "seconds"),
+    [(90, 90), (0.5, 0.5), ("90s", 90), ("15 min", 900), ("1h 30m", 5400), ("1d", 86_400), ("2w", 1_209_600), ("250ms", 0.25)],
 )
 def test_durations_are_seconds_or_numbers_with_units(raw: object, seconds: float) -> None:
     assert parse_duration(raw).total_seconds() == seconds
 
 
-@pytest.mark.parametrize("raw", [-1, "-1h", "h", "", "1 fortnight", "1", True, None, float("nan"), [], timedelta(seconds=-1)])
+@pytest.mark.parametrize("raw", [-1, "-1h", "h", "", "1 fortnight", "1", True, None, float("nan"), [], 1e300, 10**400, "9999999999w"])
 def test_what_is_no_duration_is_a_value_error_that_says_how_to_write_one(raw: object) -> None:
     with pytest.raises(ValueError, match="duration"):
         parse_duration(raw)

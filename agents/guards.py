@@ -1,0 +1,199 @@
+"""Guards: what a proposed statement must pass before it may enter a memory.
+
+They work on wording, statement by statement, so that one bad sentence does not cost the good ones beside it. Rules are not their
+business: what a rule concludes is measured (`agents.rules`). Guards on wording alone do not see a statement that is well-formed and
+wrong; `contradiction` asks the ledger where the sentence can be tested at all (`agents.claims`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rapidfuzz import fuzz
+
+from agents.claims import Claim, claim_of, contradict, refuted
+from agents.ledger import Ledger
+from agents.memory import HISTORY, MISTAKES, NOTES, RULES, WATCH, words
+from agents.prompts import ROLES, source
+from agents.untrusted import is_order
+from schemas.messages import Rejection
+from schemas.settings import Settings
+from schemas.state import Memory, Statement
+
+#: Similarity (0 to 100, rapidfuzz ratio) from which on two sentences are the same, or a sentence is copied from the prompt.
+SAME = 88.0
+#: A sentence has at least so many words, and not one of them more than so often.
+FEWEST_WORDS = 3
+MOST_REPEATS = 4
+#: A whole rewrite that leaves less than this share of a memory of at least `SHRINK_FROM` words is a collapse, not an edit.
+SHRINK_TO = 0.3
+SHRINK_FROM = 40
+
+_WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
+
+#: The sentences of all prompt files, which a model that has nothing to say repeats.
+INSTRUCTIONS = tuple(
+    sentence.strip()
+    for role in ROLES
+    for line in re.sub(r"\{[%{].*?[%}]\}", " ", source(role)).splitlines()
+    for sentence in re.split(r"(?<=[.:])\s", line)
+    if len(sentence.strip()) > 15
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a statement is held against.
+
+    Attributes
+    ----------
+    vocabulary
+        Words that a statement can be about: fields, labels, the target.
+    copied
+        Sentences that stand in the prompt: instructions and listed outcomes.
+    held
+        Statements beside which it would stand.
+    numbers
+        Whether it may hold digits; numbers belong to the ledger.
+    """
+
+    ledger: Ledger
+    settings: Settings
+    vocabulary: frozenset[str]
+    copied: tuple[str, ...]
+    held: tuple[str, ...] = ()
+    numbers: bool = False
+    claims: tuple[Claim, ...] = field(default=())
+
+
+def ground_of(ledger: Ledger, settings: Settings, outcomes: Sequence[str], held: Sequence[str], *, numbers: bool) -> Ground:
+    """Gather what statements are held against."""
+    target = settings.target
+    said = [target.field, target.description, target.unit, *target.labels, *settings.memory.facts]
+    for row in ledger.rows:
+        said += row.values
+        said += [value for value in row.values.values() if isinstance(value, str)]
+        if isinstance(row.truth, str):
+            said.append(row.truth)
+    vocabulary = frozenset(word for text in dict.fromkeys(said) for word in _words(text) if len(word) > 2)
+    claims = tuple(claim for text in held if (claim := claim_of(text, ledger.rows, settings)) is not None)
+    return Ground(ledger, settings, vocabulary, (*INSTRUCTIONS, *outcomes), tuple(held), numbers, claims)
+
+
+def check(statement: str, ground: Ground) -> Rejection | None:
+    """The first guard that refuses a statement, or None."""
+    for name, guard in GUARDS:
+        fault = guard(statement, ground)
+        if fault:
+            return Rejection(guard=name, statement=statement, detail=fault)
+    return None
+
+
+def shrinks(before: Memory, after: Memory) -> bool:
+    """Whether a whole rewrite would drop most of a memory (context collapse)."""
+    return words(before) >= SHRINK_FROM and words(after) < SHRINK_TO * words(before)
+
+
+def within_words(memory: Memory, limit: int) -> tuple[Memory, tuple[Rejection, ...]]:
+    """Drop whole statements until the memory is within its words.
+
+    First the oldest notes (or of the free sections the first statement of the longest), at last the rules from the end.
+    """
+    sections = {name: list(statements) for name, statements in memory.sections.items()}
+    dropped: list[Rejection] = []
+
+    def page() -> Memory:
+        return Memory(revision=memory.revision, sections={name: tuple(statements) for name, statements in sections.items()})
+
+    while words(page()) > limit:
+        free = [name for name in (NOTES, HISTORY, MISTAKES, WATCH) if sections.get(name)]
+        if free:
+            gone: Statement = sections[max(free, key=lambda name: sum(len(s.text) for s in sections[name]))].pop(0)
+        elif sections.get(RULES):
+            gone = sections[RULES].pop()
+        else:
+            break
+        dropped.append(Rejection(guard="over-budget", statement=gone.text, detail=f"the memory has at most {limit} words"))
+    return page(), tuple(dropped)
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two sentences say the same in nearly the same words."""
+    return fuzz.ratio(one.lower(), other.lower()) >= SAME or fuzz.token_sort_ratio(one.lower(), other.lower()) >= SAME
+
+
+def _empty(statement: str, ground: Ground) -> str:
+    said = _words(statement)
+    if len(said) < FEWEST_WORDS:
+        return f"fewer than {FEWEST_WORDS} words"
+    most = max(said, key=said.count)
+    if len(most) > 3 and said.count(most) > MOST_REPEATS:
+        return f"says {most!r} {said.count(most)} times"
+    return ""
+
+
+def _order(statement: str, ground: Ground) -> str:
+    return "reads like an instruction" if is_order(statement) else ""
+
+
+def _number(statement: str, ground: Ground) -> str:
+    return "numbers belong to the ledger" if not ground.numbers and any(c.isdigit() for c in statement) else ""
+
+
+def _echo(statement: str, ground: Ground) -> str:
+    lowered = statement.lower()
+    if "<" in lowered and ">" in lowered:
+        return "copies a placeholder of the prompt"
+    for sentence in ground.copied:
+        known = sentence.lower()
+        if fuzz.ratio(lowered, known) >= SAME or (len(lowered) >= 20 and lowered.rstrip(".") in known):
+            return f"copies the prompt: {sentence[:80]!r}"
+    return ""
+
+
+def _ungrounded(statement: str, ground: Ground) -> str:
+    for word in _words(statement):
+        if len(word) > 2 and (
+            word in ground.vocabulary or any(_same_stem(word, known) for known in ground.vocabulary if known[:3] == word[:3])
+        ):
+            return ""
+    return "names no field, label or target"
+
+
+def _duplicate(statement: str, ground: Ground) -> str:
+    twin = next((held for held in ground.held if same(statement, held)), None)
+    return f"is held already: {twin[:80]!r}" if twin is not None else ""
+
+
+def _contradiction(statement: str, ground: Ground) -> str:
+    claim = claim_of(statement, ground.ledger.rows, ground.settings)
+    if claim is None:
+        return ""
+    fault = refuted(claim, ground.ledger)
+    if fault:
+        return fault
+    return "contradicts a statement that is held" if any(contradict(claim, held) for held in ground.claims) else ""
+
+
+#: In the order in which they are asked; the names are what `Rejection.guard` says.
+GUARDS: tuple[tuple[str, Callable[[str, Ground], str]], ...] = (
+    ("empty", _empty),
+    ("instruction", _order),
+    ("number", _number),
+    ("echo", _echo),
+    ("ungrounded", _ungrounded),
+    ("duplicate", _duplicate),
+    ("contradiction", _contradiction),
+)
+
+
+def _words(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def _same_stem(one: str, other: str) -> bool:
+    """`temp` in `temperature`, `rain` in `rainy`: one is the other's beginning, or they share all but their ends."""
+    shorter, longer = sorted((one, other), key=len)
+    return longer.startswith(shorter) or (len(shorter) > 4 and longer.startswith(shorter[:-1]))
