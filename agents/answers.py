@@ -101,12 +101,16 @@ def read_forecast(reply: Reply, target: TargetSettings, reference: float | None)
         name = "b_value" if reference is None else "b_adjust"
         said = _text(_read(reply, {name})[name], name)
         if not re.fullmatch(_number_pattern(target, reference), said):
-            raise AnswerInvalid(f"{name} is {said[:40]!r}, not a{' signed' if name == 'b_adjust' else ''} number with {target.decimals} decimals")
+            raise AnswerInvalid(
+                f"{name} is {said[:40]!r}, not a{' signed' if name == 'b_adjust' else ''} number with {target.decimals} decimals"
+            )
         number = float(said) + (reference or 0.0)
         if not math.isfinite(number):
             raise AnswerInvalid(f"{name} is not finite")
         if target.range is not None and not target.range[0] <= number <= target.range[1]:
-            raise AnswerInvalid(f"the forecast would be {number:.{target.decimals}f}, allowed is {target.range[0]:g} to {target.range[1]:g}")
+            raise AnswerInvalid(
+                f"the forecast would be {number:.{target.decimals}f}, allowed is {target.range[0]:g} to {target.range[1]:g}"
+            )
         return Answer(value=round(number, 6) + 0.0)
     said = _text(_read(reply, {"b_answer"})["b_answer"], "b_answer")
     if target.kind == "category":
@@ -250,7 +254,9 @@ def _read(reply: Reply, fields: set[str]) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise AnswerInvalid("it is not a JSON object")
     if set(found) != fields:
-        raise AnswerInvalid(f"it must have exactly the fields {', '.join(sorted(fields))}, it has {', '.join(sorted(found))[:80] or 'none'}")
+        raise AnswerInvalid(
+            f"it must have exactly the fields {', '.join(sorted(fields))}, it has {', '.join(sorted(found))[:80] or 'none'}"
+        )
     return found
 
 

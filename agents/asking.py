@@ -1,47 +1,229 @@
-"""Skeleton: names and types as the contract has them."""
+"""Asking the model: one question from the prompt within λ to an answer that can be used, or the reason why there is none.
+
+`Asker` never raises for what a model or its server does: the slug of the error stands in the call's record, and the forecaster goes on
+without an answer. Each question is asked once; an answer that came but cannot be used is sent back once with what is wrong with it.
+Deadlines and retries against the server stand in front of the backend (`agents.models.gate`), not here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Generic, TypeVar
 
+from agents import answers
 from agents.budget import ChatSize, TokenCounter
-from agents.errors import ModelError
-from agents.models.protocol import LanguageModel, Purpose, Reply
+from agents.errors import AnswerInvalid, ModelError, PromptTooLong
+from agents.judge import Judged
+from agents.ledger import Ledger
+from agents.models.protocol import CallLimits, LanguageModel, ModelIdentity, Purpose, Reply
+from agents.prompt import Detail, Messages, fit, judge_messages, predict_messages, prompt_hash, repair_messages
+from agents.ranking import ranked
 from agents.rewriting import Proposal, RewriteRequest
 from schemas.messages import Answer, ModelCall, Observation, Scalar
 from schemas.settings import Settings
 from schemas.state import EntityState
 
+T = TypeVar("T")
+#: Told of every reply and every failure, with the size of what was asked; for metrics.
+Observer = Callable[[Purpose, Reply | ModelError, ChatSize], None]
+
+#: Error slug of a call whose prompt the server seems to have cut: its answer belongs to another question.
+TRUNCATED = "truncated"
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
+    """A forecast that was asked for.
+
+    Attributes
+    ----------
+    answer
+        The model's own answer; None where it gave none that can be used, and `call.error` says why.
+    prompt_hash
+        Of the system message it read; empty where nothing was sent.
+    """
+
     answer: Answer | None
     call: ModelCall
     prompt_hash: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    score: float | None
-    call: ModelCall
-
-
-Observer = Callable[[Purpose, Reply | ModelError, ChatSize], None]
-
-
 class Asker:
+    """The model with everything in front of it that belongs to one question.
+
+    Parameters
+    ----------
+    counter
+        Shared by all entities: what it learns of one prompt serves the next.
+    observer
+        Called once for every reply and every failure.
+    """
+
     def __init__(self, settings: Settings, model: LanguageModel, counter: TokenCounter, observer: Observer | None = None) -> None:
         self.counter = counter
         self._settings = settings
         self._model = model
+        self._observer = observer
+        self._identity: ModelIdentity | None = None
 
     async def predict(self, state: EntityState, observation: Observation, *, reference: float | None, now: datetime) -> Asked:
-        return Asked(None, ModelCall(name=self._settings.model.name, error="unreachable"))
+        """Ask for the forecast of one observation.
+
+        Parameters
+        ----------
+        reference
+            What a number's adjustment is added to; None: the value itself is asked for.
+        now
+            Not shown to the model: nothing in a prompt may depend on when it was made.
+
+        Notes
+        -----
+        For a category the model gives the best label; the further ranks are filled by code (`agents.ranking`).
+        """
+        settings, target = self._settings, self._settings.target
+        reference = reference if target.kind == "number" else None
+        ledger = Ledger(state, settings, until=observation.time)
+
+        def build(detail: Detail) -> Messages:
+            return predict_messages(state, observation.values, settings, reference=reference, ledger=ledger, detail=detail)
+
+        limit = answers.answer_tokens(settings, "predict")
+        try:
+            fitted = fit(build, self.counter, "predict", answer_tokens=limit, budget=settings.model.context_budget)
+        except PromptTooLong as error:
+            return Asked(None, await self._no_call(error.slug))
+        found = await self._ask(
+            fitted.messages,
+            "predict",
+            schema=answers.forecast_schema(target, reference),
+            form=answers.forecast_form(target, reference),
+            read=lambda reply: answers.read_forecast(reply, target, reference),
+            limit=limit,
+            seconds=settings.model.deadline.total_seconds(),
+        )
+        answer = found.value
+        if answer is not None and target.kind == "category":
+            answer = Answer(value=answer.value, top=ranked(str(answer.value), state.memory, observation.values, ledger, target))
+        return Asked(answer, found.call, prompt_hash(fitted.messages))
 
     async def judge(self, values: Mapping[str, Scalar], answer: Answer, *, criteria: Sequence[str]) -> Judged:
-        return Judged(None, ModelCall(name=self._settings.model.name, error="unreachable"))
+        """Ask how well an answer meets the criteria, where no truth will tell."""
+        settings = self._settings
+        limit = answers.answer_tokens(settings, "judge")
+        try:
+            fitted = fit(
+                lambda detail: judge_messages(values, answer, settings, criteria, detail),
+                self.counter,
+                "judge",
+                answer_tokens=limit,
+                budget=settings.model.context_budget,
+            )
+        except PromptTooLong as error:
+            return Judged(None, await self._no_call(error.slug))
+        found = await self._ask(
+            fitted.messages,
+            "judge",
+            schema=answers.JUDGE_SCHEMA,
+            form=answers.JUDGE_FORM,
+            read=answers.read_score,
+            limit=limit,
+            seconds=settings.model.deadline.total_seconds(),
+        )
+        return Judged(found.value, found.call)
 
     async def rewrite(self, request: RewriteRequest) -> Proposal:
-        return Proposal(request, None, None, ModelCall(name=self._settings.model.name, error="unreachable"))
+        """Ask for a rewrite; what becomes of it is `agents.rewriting.apply_proposal`'s to say."""
+        free = self._settings.memory.form == "free-text"
+        found = await self._ask(
+            request.messages,
+            "rewrite",
+            schema=request.schema,
+            form=request.form,
+            read=answers.read_free_text if free else lambda reply: answers.read_evidence(reply, request.schema),
+            limit=request.answer_tokens,
+            seconds=self._settings.model.rewrite_deadline.total_seconds(),
+        )
+        return Proposal(request, found.text, found.value, found.call)
+
+    async def _ask(
+        self,
+        messages: Messages,
+        purpose: Purpose,
+        *,
+        schema: answers.Schema,
+        form: str,
+        read: Callable[[Reply], T],
+        limit: int,
+        seconds: float,
+    ) -> _Found[T]:
+        """Ask, read, and where the answer cannot be used ask once more, within the same λ."""
+        call = await self._no_call("")
+        reply, call = await self._complete(messages, purpose, call, schema=schema, limit=limit, seconds=seconds)
+        if reply is None:
+            return _Found(None, None, call)
+        try:
+            return _Found(read(reply), reply.text, call)
+        except AnswerInvalid as error:
+            again = repair_messages(messages, reply.text, str(error), form)
+        if self.counter.count(again, "repair") + limit > self._settings.model.context_budget:
+            return _Found(None, reply.text, call.model_copy(update={"error": AnswerInvalid.slug}))
+        second, call = await self._complete(again, "repair", call, schema=schema, limit=limit, seconds=max(seconds - reply.seconds, 1.0))
+        if second is None:
+            return _Found(None, reply.text, call)
+        try:
+            return _Found(read(second), second.text, call)
+        except AnswerInvalid:
+            return _Found(None, second.text, call.model_copy(update={"error": AnswerInvalid.slug}))
+
+    async def _complete(
+        self, messages: Messages, purpose: Purpose, call: ModelCall, *, schema: answers.Schema, limit: int, seconds: float
+    ) -> tuple[Reply | None, ModelCall]:
+        """One exchange with the backend; the call's record grows by it."""
+        size = self.counter.size(messages, purpose, limit)
+        limits = CallLimits(answer_tokens=limit, context_tokens=self._settings.model.context_budget, seconds=seconds)
+        counted = {"calls": call.calls + 1, "budgeted_tokens": max(call.budgeted_tokens, size.tokens + limit)}
+        try:
+            reply = await self._model.complete(messages, schema=schema, limits=limits, purpose=purpose)
+        except ModelError as error:
+            self._tell(purpose, error, size)
+            return None, call.model_copy(update={**counted, "error": error.slug})
+        self._tell(purpose, reply, size)
+        call = call.model_copy(update={**counted, **_added(call, reply)})
+        if not self.counter.learned(messages, purpose, reply):
+            return None, call.model_copy(update={"error": TRUNCATED})
+        return reply, call
+
+    async def _no_call(self, error: str) -> ModelCall:
+        """The record of a call that has not been made."""
+        if self._identity is None:
+            try:
+                self._identity = await self._model.identify()
+            except ModelError:
+                return ModelCall(name=self._settings.model.name, calls=0, error=error)
+        found = self._identity
+        return ModelCall(name=found.name, digest=found.digest, backend=found.backend, calls=0, error=error)
+
+    def _tell(self, purpose: Purpose, what: Reply | ModelError, size: ChatSize) -> None:
+        if self._observer is not None:
+            self._observer(purpose, what, size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found(Generic[T]):
+    value: T | None
+    text: str | None
+    call: ModelCall
+
+
+def _added(call: ModelCall, reply: Reply) -> dict[str, Any]:
+    cached = call.cached_tokens
+    if reply.cached_tokens is not None:
+        cached = (cached or 0) + reply.cached_tokens
+    return {
+        "prompt_tokens": call.prompt_tokens + (reply.prompt_tokens or 0),
+        "cached_tokens": cached,
+        "output_tokens": call.output_tokens + reply.output_tokens,
+        "seconds": call.seconds + reply.seconds,
+    }

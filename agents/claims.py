@@ -28,7 +28,9 @@ _THEN = re.compile(
     r"|\bresults? in\b|\bcauses?\b|\bcomes? before\b|\bprecedes?\b|\bsignals?\b|\btends? to\b|\boften\b|\busually\b|\bstays?\b)\s*",
     re.IGNORECASE,
 )
-_UP = re.compile(r"\b(ris(?:e|es|ing)|increas(?:e|es|ed|ing)|higher|warmer|hotter|larger|up|upward|grow(?:s|ing)?|climbs?)\b", re.IGNORECASE)
+_UP = re.compile(
+    r"\b(ris(?:e|es|ing)|increas(?:e|es|ed|ing)|higher|warmer|hotter|larger|up|upward|grow(?:s|ing)?|climbs?)\b", re.IGNORECASE
+)
 _DOWN = re.compile(
     r"\b(fall(?:s|ing)?|drop(?:s|ping)?|decreas(?:e|es|ed|ing)|lower|cooler|colder|smaller|down|downward|declin(?:e|es|ing)|sinks?)\b",
     re.IGNORECASE,

@@ -136,7 +136,9 @@ def _parse_one(part: Sequence[tuple[str, bool]]) -> Condition:
         case [(field, _), (value, _)]:
             return Condition(field=field, op="is", value=value)
     said = " ".join(text for text, _ in part)
-    raise ValueError(f"no condition: {said!r}; write `field label`, `field below 1.5` or `field at least 1.5`, quoted where a name has spaces")
+    raise ValueError(
+        f"no condition: {said!r}; write `field label`, `field below 1.5` or `field at least 1.5`, quoted where a name has spaces"
+    )
 
 
 def _cuts(field: str, numbers: Sequence[float]) -> list[Condition]:

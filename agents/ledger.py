@@ -58,9 +58,7 @@ class Ledger:
 
     def __init__(self, state: EntityState, settings: Settings, *, until: datetime | None = None) -> None:
         self._settings = settings
-        self.rows: tuple[Resolved, ...] = tuple(
-            row for row in state.resolved if until is None or (row.target_time or row.time) <= until
-        )
+        self.rows: tuple[Resolved, ...] = tuple(row for row in state.resolved if until is None or (row.target_time or row.time) <= until)
 
     @property
     def block(self) -> int:
@@ -174,7 +172,9 @@ class Ledger:
             bias, mae = self.bias(latest), self.mae(latest)
             if bias is None or mae is None:
                 return []
-            lines = [f"Forecasts of the latest {len(latest)} cases: mean error {signed(bias, decimals)}{unit}, mean absolute error {mae:.{decimals}f}{unit}."]
+            lines = [
+                f"Forecasts of the latest {len(latest)} cases: mean error {signed(bias, decimals)}{unit}, mean absolute error {mae:.{decimals}f}{unit}."
+            ]
             if known:
                 lines.append("Mean adjustment (truth minus reference):")
                 lines.append(f"- all cases: {signed(sum(known) / len(known), decimals)} ({len(known)} cases)")

@@ -43,7 +43,7 @@ _BULLET = re.compile(r"^[-*•]\s+")
 
 def empty(settings: Settings) -> Memory:
     """The memory of an entity of which nothing is known yet: the form's sections, blank."""
-    return Memory(sections={name: () for name in FORMS[settings.memory.form]})
+    return Memory(sections=dict.fromkeys(FORMS[settings.memory.form], ()))
 
 
 def render(memory: Memory) -> str:

@@ -23,9 +23,7 @@ def shown_fields(values: Mapping[str, Scalar], settings: Settings) -> list[str]:
     ordered = [name for name in mapped if name in values] if mapped else sorted(values)
     texts = settings.observations.text_fields
     return [
-        name
-        for name in ordered
-        if is_plain(name) and (name in texts or not isinstance(values[name], str) or is_plain(str(values[name])))
+        name for name in ordered if is_plain(name) and (name in texts or not isinstance(values[name], str) or is_plain(str(values[name])))
     ][:SHOWN_FIELDS]
 
 

@@ -68,7 +68,7 @@ def _ladder() -> tuple[Detail, ...]:
         {"repeated": False},
         {"fields": 4},
     ):
-        steps.append(replace(steps[-1], **less))  # type: ignore[arg-type]
+        steps.append(replace(steps[-1], **less))
     return tuple(steps)
 
 

@@ -1,4 +1,12 @@
-"""Skeleton: names and types as the contract has them."""
+"""Rewriting the memory: when, what is asked, and what of the proposal becomes the next revision.
+
+The model proposes, code disposes. In the evidence form the model picks conditions out of those the ledger offers and may write a note;
+code measures what follows from the conditions (`agents.rules`), writes it down, and lets nothing in that the ledger or a guard speaks
+against. In the free-text form (the paper) the model writes the whole page, and the guards weigh it sentence by sentence. A proposal that
+brings nothing new leaves the memory as it was and is recorded with the reason.
+
+Nothing here asks a model or reads a clock; `agents.asking` asks, the forecaster decides when.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +15,323 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from agents import answers
+from agents.answers import ProposedRewrite
 from agents.budget import TokenCounter
-from agents.models.protocol import ChatMessage
-from schemas.messages import MemoryRevision, ModelCall
+from agents.conditions import describe, holds, terms
+from agents.guards import check, ground_of, shrinks, within_words
+from agents.ledger import Ledger
+from agents.memory import FORMS, NOTES, RULES, kept_rejections, refusal, revise
+from agents.prompt import Detail, Listing, Messages, fit, rewrite_messages
+from agents.rules import PURE, Evidence, held, measure, same_conclusion, select, statement_of
+from schemas.messages import MemoryRevision, ModelCall, Rejection
 from schemas.settings import Settings
-from schemas.state import EntityState
+from schemas.state import Condition, EntityState, FoldedFeedback, Memory, Rule, Statement
+
+#: Conditions that one proposal may choose from.
+OFFERED = 24
+#: Outcomes without which there is nothing to cut conditions from.
+OFFERED_FROM = 3
 
 
 @dataclass(frozen=True, slots=True)
 class RewriteRequest:
+    """What a model is asked, and what is needed to read its answer.
+
+    Attributes
+    ----------
+    revision
+        The memory's revision that the question was made from; a proposal for another one is not applied.
+    shown
+        Ledger numbers (`seq`) of the outcomes that are listed; applying the proposal consumes them and all before them.
+    offered
+        Conditions by their wording, as the schema lists them.
+    tokens
+        What the prompt was counted at, its answer's limit included.
+    answer_tokens
+        Limit of the answer.
+    """
+
     entity: str
     revision: int
-    messages: tuple[ChatMessage, ...]
+    messages: Messages
     schema: Mapping[str, Any]
     shown: tuple[int, ...]
+    form: str = ""
+    offered: Mapping[str, Condition] | None = None
+    tokens: int = 0
+    answer_tokens: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
+    """A model's answer to a request. `parsed` is None where it gave none that can be used; `call.error` says why."""
+
     request: RewriteRequest
     text: str | None
-    parsed: Any
+    parsed: ProposedRewrite | None
     call: ModelCall
 
 
 def wants_rewrite(state: EntityState, settings: Settings) -> bool:
-    return False
+    """Whether the memory should be rewritten now.
+
+    By `rewrite.policy`: after every outcome; or after a miss once `gather` outcomes wait, and at the latest after `after` of them. A
+    command (`rewrite_wanted`) goes before the policy. A frozen entity, and one without unconsumed outcomes, wants none. After a
+    refused proposal the same question would get the same answer, so new outcomes must have come.
+    """
+    waiting = len(state.feedback) + state.folded.count
+    if state.frozen or not state.feedback:
+        return False
+    if state.rewrite_wanted is not None:
+        return True
+    policy = settings.rewrite.policy
+    if policy == "never":
+        return False
+    gather = 1 if policy == "every" else settings.rewrite.gather
+    if state.rewrite_attempts and state.surprise.outcomes_since_rewrite < gather:
+        return False
+    if policy == "every":
+        return True
+    surprised = state.folded.misses > 0 or any(feedback.miss for feedback in state.feedback)
+    return waiting >= settings.rewrite.after or (surprised and waiting >= gather)
 
 
 def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounter) -> RewriteRequest | None:
-    return None
+    """Make the question for a rewrite; None where there is nothing to learn from.
+
+    Raises
+    ------
+    agents.errors.PromptTooLong
+        λ has no room for it.
+    """
+    if not state.feedback:
+        return None
+    ledger = Ledger(state, settings)
+    limit = answers.answer_tokens(settings, "rewrite")
+    if settings.memory.form == "free-text":
+        offer = _Offer({}, (), ())
+        schema, form = answers.free_text_schema(), answers.free_text_form()
+    else:
+        offer = _offer(state, settings, ledger)
+        notes = settings.memory.max_notes > 0
+        if not offer.first and not notes:
+            return None
+        schema = answers.evidence_schema(offer.first, tuple(offer.conditions), notes=notes, numbers=settings.target.kind == "text")
+        form = answers.evidence_form(rules=bool(offer.first), notes=notes)
+
+    def build(detail: Detail) -> Messages:
+        listing = Listing.of(state.feedback, state.folded, detail)
+        return rewrite_messages(state, settings, ledger, listing, detail, conditions=offer.first, mixed=offer.mixed, form=form)
+
+    fitted = fit(build, counter, "rewrite", answer_tokens=limit, budget=settings.model.context_budget)
+    return RewriteRequest(
+        entity=state.entity,
+        revision=state.memory.revision,
+        messages=fitted.messages,
+        schema=schema,
+        shown=Listing.of(state.feedback, state.folded, fitted.detail).shown,
+        form=form,
+        offered=offer.conditions,
+        tokens=fitted.tokens,
+        answer_tokens=limit,
+    )
 
 
 def apply_proposal(state: EntityState, proposal: Proposal, settings: Settings, *, now: datetime) -> tuple[EntityState, MemoryRevision]:
-    return state, MemoryRevision(entity=state.entity, revision=state.memory.revision, cause="feedback", accepted=False, made_at=now)
+    """Weigh a proposal against the ledger of now and make the next revision of it, or record why not.
+
+    Accepted, it consumes the outcomes it was shown. Refused, the memory stays and so do the outcomes, until `rewrite.max_attempts`
+    proposals in a row were refused; then they are consumed. A model that did not answer (`call.error` other than `invalid`) costs no
+    attempt.
+
+    Returns
+    -------
+    tuple
+        The new state, and the entry for the audit log.
+    """
+    log: dict[str, Any] = {
+        "proposal": (proposal.text or "")[: settings.bounds.text],
+        "outcomes": len(proposal.request.shown),
+        "model": proposal.call,
+    }
+    if proposal.parsed is None:
+        reason = "the model's answer could not be used" if proposal.call.error == "invalid" else f"no answer: {proposal.call.error}"
+        entry = refusal(state, cause="feedback", reason=reason, now=now, **log)
+        return _refused(state, proposal, settings, counts=proposal.call.error == "invalid"), entry
+    weighed = _weigh_page(state, proposal, settings) if settings.memory.form == "free-text" else _weigh_rules(state, proposal, settings)
+    log["rejected"] = kept_rejections(weighed.rejected)
+    if weighed.fault:
+        return _refused(state, proposal, settings, counts=True), refusal(state, cause="feedback", reason=weighed.fault, now=now, **log)
+    revised, entry = revise(_consumed(state, proposal), weighed.memory.sections, cause="feedback", now=now, **log)
+    return revised, entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    memory: Memory
+    rejected: tuple[Rejection, ...]
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """Conditions to choose from: all by wording, those for `a_when`, and held ones whose outcomes are mixed."""
+
+    conditions: Mapping[str, Condition]
+    first: tuple[str, ...]
+    mixed: tuple[str, ...]
+
+
+def _offer(state: EntityState, settings: Settings, ledger: Ledger) -> _Offer:
+    """What the model may choose from.
+
+    Offered are conditions that no rule has settled, those first that hold where the forecast missed: what a model is not shown it
+    cannot propose, and what it got right without a rule is no reason to hide a condition. Fields take turns, so that a field with many
+    conditions crowds out none.
+    """
+    if settings.target.kind == "text" or len(ledger.matched) < OFFERED_FROM:
+        return _Offer({}, (), ())
+    rules = held(state.memory)
+    known = [condition for rule in rules for condition in rule.when]
+    found = terms(ledger.matched, texts=settings.observations.text_fields, known=known)
+    missed = {feedback.seq for feedback in state.feedback if feedback.miss}
+    lately = {feedback.seq for feedback in state.feedback}
+    settled = {rule.when[0] for rule in rules if len(rule.when) == 1 and _is_settled(rule, measure(rule, ledger.cases), settings)}
+
+    def weight(condition: Condition) -> tuple[int, int]:
+        rows = [row.seq for row in ledger.matched if row.seq in lately and holds(condition, row.values)]
+        return -sum(seq in missed for seq in rows), -len(rows)
+
+    by_field: dict[str, list[Condition]] = {}
+    for condition in sorted(found, key=lambda c: (*weight(c), describe(c))):
+        by_field.setdefault(condition.field, []).append(condition)
+    rounds = sorted(
+        ((turn, weight(condition), condition) for conditions in by_field.values() for turn, condition in enumerate(conditions)),
+        key=lambda item: (item[0], item[1], describe(item[2])),
+    )
+    chosen = [condition for _, _, condition in rounds][:OFFERED]
+    first = tuple(describe(condition) for condition in chosen if condition not in settled)
+    mixed = tuple(
+        describe(rule.when[0]) for rule in rules if isinstance(rule.then, str) and len(rule.when) == 1 and rule.hits < PURE * rule.cases
+    )
+    return _Offer({describe(condition): condition for condition in chosen}, first, mixed)
+
+
+def _is_settled(rule: Rule, evidence: Evidence, settings: Settings) -> bool:
+    """Whether a rule needs no new proposal: enough cases, mostly alike, and what it says is what they say."""
+    if evidence.cases < 3 or evidence.then is None:
+        return False
+    if isinstance(evidence.then, str):
+        return evidence.then == rule.then and evidence.hits >= PURE * evidence.cases
+    live = rule.model_copy(update={"then": evidence.then, "spread": evidence.spread})
+    return same_conclusion(rule, live, settings.target.decimals)
+
+
+def _weigh_rules(state: EntityState, proposal: Proposal, settings: Settings) -> _Weighed:
+    ledger = Ledger(state, settings)
+    decimals = settings.target.decimals
+    before = {frozenset(rule.when): rule for rule in held(state.memory)}
+    proposed, wider = _conditions_of(proposal)
+    selection = select(state.memory, proposed, ledger.rows, settings, wider=wider)
+    notes, refused = _weigh_notes(state, proposal, settings, ledger)
+    sections = {RULES: tuple(statement_of(rule, decimals) for rule in selection.rules), NOTES: notes}
+    page, dropped = within_words(Memory(sections=sections), settings.memory.words)
+    rejected = (*selection.rejected, *refused, *dropped)
+    wanted = {frozenset(when) for when in (*proposed, *wider)}
+    old_notes = {statement.text for statement in state.memory.sections.get(NOTES, ())}
+    for rule in held(page):
+        earlier = before.get(frozenset(rule.when))
+        if earlier is None or (frozenset(rule.when) in wanted and not same_conclusion(earlier, rule, decimals)):
+            return _Weighed(page, rejected)
+    if any(statement.text not in old_notes for statement in page.sections[NOTES]):
+        return _Weighed(page, rejected)
+    why = "; ".join(dict.fromkeys(rejection.guard for rejection in rejected))
+    return _Weighed(page, rejected, f"nothing new in it that stands ({why})" if why else "nothing new in it")
+
+
+def _conditions_of(proposal: Proposal) -> tuple[list[tuple[Condition, ...]], list[tuple[Condition, ...]]]:
+    """The proposed sets of conditions, and the single conditions of the proposed pairs: small models propose pairs where one decides."""
+    offered = proposal.request.offered or {}
+    parsed = proposal.parsed or ProposedRewrite()
+    proposed = [tuple(offered[text] for text in texts) for texts in parsed.conditions if all(text in offered for text in texts)]
+    wider = [(condition,) for when in proposed if len(when) > 1 for condition in when]
+    return proposed, [when for when in dict.fromkeys(wider) if when not in proposed]
+
+
+def _weigh_notes(
+    state: EntityState, proposal: Proposal, settings: Settings, ledger: Ledger
+) -> tuple[tuple[Statement, ...], tuple[Rejection, ...]]:
+    rejected: list[Rejection] = []
+    numbers = settings.target.kind == "text"
+    outcomes = [feedback.text for feedback in state.feedback]
+    kept: list[Statement] = []
+    for statement in state.memory.sections.get(NOTES, ()):
+        # What was let in while the ledger had nothing against it may be refuted by now; a person's note may hold numbers.
+        refusal_now = check(statement.text, ground_of(ledger, settings, (), (), numbers=True))
+        if refusal_now is not None and refusal_now.guard == "contradiction":
+            rejected.append(refusal_now)
+        else:
+            kept.append(statement)
+    for text in proposal.parsed.notes if proposal.parsed is not None else ():
+        refused = check(text, ground_of(ledger, settings, outcomes, [statement.text for statement in kept], numbers=numbers))
+        if refused is not None:
+            rejected.append(refused)
+        else:
+            kept.append(Statement(text=text))
+    while len(kept) > settings.memory.max_notes:
+        rejected.append(
+            Rejection(guard="capacity", statement=kept.pop(0).text, detail=f"the oldest of more than {settings.memory.max_notes}")
+        )
+    return tuple(kept), tuple(rejected)
+
+
+def _weigh_page(state: EntityState, proposal: Proposal, settings: Settings) -> _Weighed:
+    ledger = Ledger(state, settings)
+    outcomes = [feedback.text for feedback in state.feedback]
+    old = {statement.text for statements in state.memory.sections.values() for statement in statements}
+    sections: dict[str, tuple[Statement, ...]] = {}
+    rejected: list[Rejection] = []
+    taken: list[str] = []
+    for name, lines in (proposal.parsed or ProposedRewrite()).sections:
+        kept: list[Statement] = []
+        for text in lines:
+            refused = check(text, ground_of(ledger, settings, outcomes, taken, numbers=True))
+            if refused is not None:
+                rejected.append(refused)
+                continue
+            taken.append(text)
+            kept.append(Statement(text=text))
+        sections[name] = tuple(kept)
+    page, dropped = within_words(Memory(sections={name: sections.get(name, ()) for name in FORMS["free-text"]}), settings.memory.words)
+    rejected += dropped
+    left = {statement.text for statements in page.sections.values() for statement in statements}
+    if not left:
+        return _Weighed(page, tuple(rejected), "no statement passed the guards")
+    if shrinks(state.memory, page):
+        rejected.append(Rejection(guard="shrink", statement=" ".join(sorted(left))[:200], detail="most of the memory would be lost"))
+        return _Weighed(page, tuple(rejected), "most of the memory would be lost")
+    return _Weighed(page, tuple(rejected), "nothing new in it" if left == old else "")
+
+
+def _consumed(state: EntityState, proposal: Proposal) -> EntityState:
+    newest = max(proposal.request.shown, default=0)
+    return state.model_copy(
+        update={
+            "feedback": tuple(feedback for feedback in state.feedback if feedback.seq > newest),
+            "folded": FoldedFeedback(),
+            "rewrite_wanted": None,
+            "rewrite_attempts": 0,
+            "surprise": state.surprise.model_copy(update={"outcomes_since_rewrite": 0}),
+        }
+    )
+
+
+def _refused(state: EntityState, proposal: Proposal, settings: Settings, *, counts: bool) -> EntityState:
+    if not counts:
+        return state.model_copy(update={"rewrite_wanted": None})
+    attempts = state.rewrite_attempts + 1
+    if attempts >= settings.rewrite.max_attempts:
+        return _consumed(state, proposal)
+    since = state.surprise.model_copy(update={"outcomes_since_rewrite": 0})
+    return state.model_copy(update={"rewrite_wanted": None, "rewrite_attempts": attempts, "surprise": since})

@@ -184,13 +184,22 @@ class Selection(NamedTuple):
     rejected: tuple[Rejection, ...]
 
 
-def select(memory: Memory, proposed: Sequence[tuple[Condition, ...]], rows: Sequence[Resolved], settings: Settings) -> Selection:
+def select(
+    memory: Memory,
+    proposed: Sequence[tuple[Condition, ...]],
+    rows: Sequence[Resolved],
+    settings: Settings,
+    *,
+    wider: Sequence[tuple[Condition, ...]] = (),
+) -> Selection:
     """Weigh proposed conditions against the ledger and against the rules that are held.
 
     Parameters
     ----------
     proposed
         Sets of conditions, in the order they were proposed.
+    wider
+        Sets that were not proposed themselves but follow from those that were; tried after them, and refused without a record.
 
     Returns
     -------
@@ -203,7 +212,11 @@ def select(memory: Memory, proposed: Sequence[tuple[Condition, ...]], rows: Sequ
     kept: list[_Candidate] = []
     rejected: list[Rejection] = []
 
+    derived = {frozenset(when) for when in wider}
+
     def refuse(guard: str, candidate: _Candidate, detail: str) -> None:
+        if candidate.before is None and frozenset(candidate.when) in derived:
+            return
         said = f"when {describe_all(candidate.when)}" if candidate.evidence.then is None else rule_line(candidate.rule(decimals), decimals)
         rejected.append(Rejection(guard=guard, statement=said, detail=detail))
 
@@ -215,7 +228,7 @@ def select(memory: Memory, proposed: Sequence[tuple[Condition, ...]], rows: Sequ
             refuse("refuted", candidate, reason)
         else:
             kept.append(candidate)
-    for when in dict.fromkeys(_ordered(conditions) for conditions in proposed):
+    for when in dict.fromkeys(_ordered(conditions) for conditions in (*proposed, *wider)):
         if any(set(other.when) == set(when) for other in kept):
             continue
         candidate = _Candidate(when, _measure(when, known))
@@ -289,9 +302,7 @@ class _Candidate:
             return self.before
         then = evidence.then if isinstance(evidence.then, str) else round(evidence.then, decimals) + 0.0
         spread = None if evidence.spread is None else round(evidence.spread, decimals)
-        return Rule(
-            when=self.when, then=then, hits=evidence.hits, cases=evidence.cases, spread=spread, tentative=evidence.cases < 3
-        )
+        return Rule(when=self.when, then=then, hits=evidence.hits, cases=evidence.cases, spread=spread, tentative=evidence.cases < 3)
 
 
 def _ordered(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
@@ -422,9 +433,7 @@ def _rivalry(challenger: _Candidate, other: _Candidate, known: Cases, decimals: 
     if _narrower(old.when, new.when):
         return ("redundant", _is_clean(challenger, other)) if same else None
     both = [
-        case
-        for case in known.cases[-64:]
-        if all(holds(c, case.values) for c in new.when) and all(holds(c, case.values) for c in old.when)
+        case for case in known.cases[-64:] if all(holds(c, case.values) for c in new.when) and all(holds(c, case.values) for c in old.when)
     ]
     fewest = min(challenger.evidence.cases, other.evidence.cases)
     if not both or len(both) < OVERLAP * fewest:

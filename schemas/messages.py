@@ -32,7 +32,8 @@ Kind = Literal["number", "category", "text"]
 Source = Literal["model", "fallback"]
 #: late: after its deadline; early: before its observation; corrected: replaces an earlier truth; hindsight: predicted after
 #: its own or a later truth was learned; stale: predicted when its target time had passed; judged: no truth, a judge's verdict.
-Flag = Literal["late", "early", "corrected", "hindsight", "stale", "judged"]
+#: conflated (in states only): the model was not asked and nothing published; the row feeds ledger and experts alone.
+Flag = Literal["late", "early", "corrected", "hindsight", "stale", "judged", "conflated"]
 Cause = Literal["feedback", "command", "rollback", "rule-dropped", "forget"]
 Op = Literal["edit", "rollback", "freeze", "thaw", "forget", "rewrite"]
 

@@ -188,6 +188,8 @@ class ExpertsState(Frozen):
     recent: tuple[Value, ...] = ()
     #: Time of the last value that was taken in; older ones are not.
     last_time: Time | None = None
+    #: Usual seconds between two values: how many steps lie in a horizon.
+    spacing: Annotated[float, Field(ge=0)] = 0.0
     counts: dict[str, int] = Field(default_factory=dict)
     #: Counts of label followed by label.
     transitions: dict[str, dict[str, int]] = Field(default_factory=dict)
@@ -199,6 +201,7 @@ class MixtureState(Frozen):
     regret: dict[str, float] = Field(default_factory=dict)
     square: dict[str, float] = Field(default_factory=dict)
     scale: float = 0.0
+    n: Annotated[int, Field(ge=0)] = 0
 
 
 class IntervalState(Frozen):
@@ -240,6 +243,8 @@ class EntityState(Frozen):
     #: A rewrite is wanted (by policy or command) since then.
     rewrite_wanted: Time | None = None
     rewrite_attempts: Annotated[int, Field(ge=0)] = 0
+    #: Calls for the wanted rewrite that the model failed, in a row; they set the backoff.
+    rewrite_failures: Annotated[int, Field(ge=0)] = 0
     outcomes: Annotated[int, Field(ge=0)] = 0
     truth_counts: dict[str, int] = Field(default_factory=dict)
     error_sum: float = 0.0

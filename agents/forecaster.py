@@ -1,0 +1,679 @@
+"""The forecaster of one entity: what an observation, a truth, a command or the passing of time does to its state.
+
+The recurrent loop of LLM-as-RNN (arXiv 2601.13352), taken apart for a stream::
+
+    observe   contextualise: memory and observation -> prediction, stored with all that scoring it will need
+    learn     reflect: a truth is joined to the stored prediction, scored, and becomes feedback;
+              rewrite: when the policy says so, the model rewrites the memory, and code checks it
+    due       what happens without input: predictions and early truths whose time is over, a rewrite that failed before
+    command   a person's change
+    propose, ask, apply   a rewrite in the background: only `apply` needs the state to stand still
+
+Every call returns the new state with the messages to be published and counts for metrics. Equal states, inputs and model answers
+give equal results, byte for byte; `now` is the only clock. Offsets (`state.applied`) are the shell's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import NamedTuple
+
+from agents import bounds, experts, intervals, join, memory, mixture, rewriting, rules, scoring, surprise, text_scoring
+from agents.asking import Asked, Asker
+from agents.feedback import feedback_for
+from agents.rewriting import Proposal, RewriteRequest
+from schemas.mapping import content_digest
+from schemas.messages import ENTITY_LIMIT, Answer, Command, Flag, MemoryRevision, Observation, Outcome, Prediction, Truth, Value
+from schemas.settings import Settings
+from schemas.state import EarlyTruth, EntityState, Feedback, Origin, Pending, Resolved
+
+#: Wait before a rewrite that failed is tried again; doubled each time, up to the second.
+BACKOFF, LONGEST_BACKOFF = timedelta(minutes=1), timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A truth that no prediction ever matched; the shell dead-letters it under where it came from."""
+
+    truth: EarlyTruth
+    reason: str = "orphan"
+
+
+Event = Prediction | Outcome | MemoryRevision | Orphan
+
+
+class Step(NamedTuple):
+    """What one input led to.
+
+    `counts` speaks a fixed vocabulary (`streams.metrics`): `observation.*`, `truth.*`, `rewrite.*`, `dropped.*`, `command.*`.
+    """
+
+    state: EntityState
+    events: tuple[Event, ...] = ()
+    counts: Mapping[str, int] = {}
+
+
+@dataclass(slots=True)
+class _Work:
+    """A step in the making."""
+
+    state: EntityState
+    now: datetime
+    events: list[Event] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def set(self, **changes: object) -> None:
+        self.state = self.state.model_copy(update=changes)
+
+
+class Forecaster:
+    """The loop over one entity's state; holds no state of its own."""
+
+    def __init__(self, settings: Settings, asker: Asker) -> None:
+        self._settings = settings
+        self._asker = asker
+        scorer = settings.target.scorer if settings.target.kind == "text" else "exact"
+        # A judge scores by verdict; against a given truth its texts are compared as `normalised`.
+        self._matches = _matcher("normalised" if scorer == "judge" else scorer)
+
+    # -- observations
+
+    async def observe(self, state: EntityState, observation: Observation, *, now: datetime, offset: int, overtaken: bool = False) -> Step:
+        """Predict for an observation, after learning from it where it carries an earlier prediction's truth.
+
+        Parameters
+        ----------
+        offset
+            Where the observation stood; makes an id unique that is taken by other content.
+        overtaken
+            A newer observation of the entity is waiting already.
+        """
+        work = _Work(state if not state.forgotten else EntityState(entity=state.entity, applied=state.applied), now)
+        digest = content_digest(observation)
+        known = join.find(work.state, observation.id)
+        if known is not None and known.digest == digest:
+            return Step(state, (), {"observation.duplicate": 1})
+        if known is not None:
+            suffix = f"#{offset}"
+            observation = observation.model_copy(update={"id": observation.id[: ENTITY_LIMIT - len(suffix)] + suffix})
+            if join.find(work.state, observation.id) is not None:
+                return Step(state, (), {"observation.duplicate": 1})
+            work.counts["observation.renamed"] += 1
+        late = work.state.newest is not None and observation.time < work.state.newest
+        if self._settings.truths.source == "next-observation":
+            await self._learn_from(work, observation)
+        if late:
+            work.counts["observation.truth-only"] += 1
+            return self._finish(work)
+        work.set(newest=observation.time, experts=self._up_to_date(work.state, observation))
+        if overtaken and self._settings.backlog == "conflate" and self._settings.time == "live":
+            work.counts["observation.conflated"] += 1
+            return self._finish(work)
+        flags: list[Flag] = []
+        if self._settings.time == "live":
+            target_time = self._target_time(observation)
+            if overtaken or (target_time is not None and target_time <= now):
+                if self._settings.backlog == "conflate":
+                    work.counts["observation.conflated"] += 1
+                    return self._finish(work)
+                flags.append("stale")
+        await self._predict(work, observation, digest, flags)
+        return self._finish(work)
+
+    def _target_time(self, observation: Observation) -> datetime | None:
+        horizon = self._settings.target.horizon
+        return observation.time + horizon if isinstance(horizon, timedelta) else None
+
+    def _current(self, observation: Observation) -> Value | None:
+        """The target's own value in the observation, where it has one of the right kind."""
+        target = self._settings.target
+        value = observation.values.get(target.field)
+        if target.kind == "number":
+            return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        if target.kind == "category":
+            return value if isinstance(value, str) and value in target.labels else None
+        return None
+
+    def _reference(self, observation: Observation, state: EntityState) -> float | None:
+        """The forecast that the model adjusts: the named field, else the target's own value, else its last known one."""
+        target = self._settings.target
+        if target.kind != "number":
+            return None
+        if target.reference is not None:
+            given = observation.values.get(target.reference)
+            return float(given) if isinstance(given, int | float) and not isinstance(given, bool) else None
+        current = self._current(observation)
+        if current is None:
+            current = state.experts.last
+        return current if isinstance(current, float | int) else None
+
+    def _up_to_date(self, state: EntityState, observation: Observation) -> object:
+        """Experts that know everything up to the observation's time and nothing later."""
+        known, target = state.experts, self._settings.target
+        fresh = [
+            (row.target_time, row.truth)
+            for row in state.resolved
+            if row.truth is not None
+            and row.target_time is not None
+            and row.target_time <= observation.time
+            and (known.last_time is None or row.target_time > known.last_time)
+        ]
+        for time, truth in sorted(fresh, key=lambda pair: pair[0]):
+            known = experts.update(known, truth, time, target)
+        current = self._current(observation)
+        return known if current is None else experts.update(known, current, observation.time, target)
+
+    async def _predict(self, work: _Work, observation: Observation, digest: str, flags: list[Flag]) -> None:
+        settings, state = self._settings, work.state
+        target, target_time = settings.target, self._target_time(observation)
+        reference, current = self._reference(observation, state), self._current(observation)
+        asked = await self._asker.predict(state, observation, reference=reference, now=work.now)
+        naive = experts.forecasts(state.experts, target, current)
+        by_rules = rules.execute(state.memory, observation.values, reference, self._known_rows(state, observation))
+        arms = dict(naive) if by_rules is None else {**naive, "rules": by_rules}
+        forecast = self._publish(state, asked, arms, current)
+        if forecast is None:
+            # Nothing is known and the model gave nothing: there is no forecast to make yet.
+            forecast = Answer(value=0.0 if target.kind == "number" else (target.labels or ("",))[0])
+        if self._in_hindsight(state, observation, target_time):
+            flags = [*flags, "hindsight"]
+        expiry = settings.truths.expire_after
+        pending = Pending(
+            id=observation.id,
+            time=observation.time,
+            target_time=target_time,
+            made_at=work.now,
+            values={name: bounds.cut_text(value, settings.bounds.text) for name, value in observation.values.items()},
+            digest=digest,
+            forecast=forecast,
+            model_answer=asked.answer,
+            experts=arms,
+            reference=reference,
+            interval=intervals.interval(state.interval, forecast, self._voters(asked, arms), target, settings.publish.level),
+            source="model" if asked.answer is not None else "fallback",
+            flags=tuple(flags),
+            memory_revision=state.memory.revision,
+            due=None if expiry is None else (target_time or observation.time) + expiry,
+        )
+        work.set(pending=(*state.pending, pending), touched_at=_later(state.touched_at, work.now))
+        work.events.append(self._prediction(state.entity, pending, asked))
+        work.counts["observation.predicted"] += 1
+        if settings.truths.source == "judge":
+            await self._judge(work, pending)
+            return
+        for early in join.waiting_for(work.state, pending, settings.truths.tolerance):
+            work.set(early=tuple(e for e in work.state.early if e is not early))
+            await self._take_truth(work, early.value, early.note, pending.id, arrived=early.arrived, learned_at=early.target_time)
+
+    def _known_rows(self, state: EntityState, observation: Observation) -> tuple[Resolved, ...]:
+        if state.learned_to is None or state.learned_to <= observation.time:
+            return state.resolved
+        return tuple(row for row in state.resolved if row.target_time is None or row.target_time <= observation.time)
+
+    @staticmethod
+    def _voters(asked: Asked, arms: Mapping[str, Value]) -> dict[str, Value]:
+        return dict(arms) if asked.answer is None else {**arms, scoring.MODEL: asked.answer.value}
+
+    def _publish(self, state: EntityState, asked: Asked, arms: Mapping[str, Value], current: Value | None) -> Answer | None:
+        target, publish = self._settings.target, self._settings.publish
+        if publish.publish == "model" and asked.answer is not None:
+            return asked.answer
+        order = ("rules", *experts.names(target)) if publish.publish == "model" else experts.names(target)
+        voters = dict(arms) if publish.publish == "model" else self._voters(asked, arms)
+        answer = mixture.publish(state.mixture, voters, target, order)
+        if answer is not None and target.kind == "category":
+            ranked = experts.ranked(state.experts, target, current)
+            top = dict.fromkeys((*answer.top, *(asked.answer.top if asked.answer else ()), *ranked))
+            answer = answer.model_copy(update={"top": tuple(top)[: target.top_k]})
+        return answer
+
+    def _in_hindsight(self, state: EntityState, observation: Observation, target_time: datetime | None) -> bool:
+        """Whether the prediction's own truth, or a later one, is known already."""
+        if any(early.observation_id == observation.id for early in state.early):
+            return True
+        if target_time is not None:
+            tolerance = self._settings.truths.tolerance
+            if any(e.target_time is not None and abs(e.target_time - target_time) <= tolerance for e in state.early):
+                return True
+        if state.learned_to is None:
+            return False
+        return state.learned_to >= target_time if target_time is not None else state.learned_to > observation.time
+
+    def _prediction(self, entity: str, pending: Pending, asked: Asked) -> Prediction:
+        return Prediction(
+            entity=entity,
+            id=pending.id,
+            kind=self._settings.target.kind,
+            time=pending.time,
+            target_time=pending.target_time,
+            made_at=pending.made_at,
+            forecast=pending.forecast,
+            model_answer=pending.model_answer,
+            experts=pending.experts,
+            interval=pending.interval,
+            source=pending.source,
+            flags=pending.flags,
+            memory_revision=pending.memory_revision,
+            prompt_hash=asked.prompt_hash,
+            model=asked.call,
+        )
+
+    # -- truths
+
+    async def learn(self, state: EntityState, truth: Truth, *, now: datetime, origin: Origin | None = None, raw: bytes = b"") -> Step:
+        """Join a truth to its prediction, score, give feedback, and rewrite the memory where the policy says so.
+
+        Parameters
+        ----------
+        origin, raw
+            Where the truth came from and its bytes, kept while it waits for its observation.
+        """
+        if state.forgotten:
+            state = EntityState(entity=state.entity, applied=state.applied)
+        work = _Work(state, now)
+        found = join.match(state, truth, self._settings.truths.tolerance)
+        if found is None:
+            self._keep_early(work, truth, origin, raw)
+        else:
+            await self._take_truth(work, truth.value, truth.note, found.id, arrived=now, learned_at=truth.target_time or truth.time)
+        return self._finish(work)
+
+    def _keep_early(self, work: _Work, truth: Truth, origin: Origin | None, raw: bytes) -> None:
+        limit = self._settings.bounds.text
+        early = EarlyTruth(
+            observation_id=truth.observation_id,
+            target_time=truth.target_time,
+            value=bounds.cut_text(truth.value, limit),  # type: ignore[arg-type]  # a text stays a text, a number a number
+            note=truth.note[:limit],
+            arrived=work.now,
+            due=work.now + self._settings.truths.orphan_after,
+            origin=origin,
+            raw=raw[:limit].decode("latin-1"),
+        )
+        same = [e for e in work.state.early if (e.observation_id, e.target_time) == (early.observation_id, early.target_time)]
+        if same and same[-1].value == early.value:
+            work.counts["truth.duplicate"] += 1
+            return
+        work.counts["truth.early"] += 1
+        work.set(early=(*work.state.early, early), touched_at=_later(work.state.touched_at, work.now))
+
+    async def _learn_from(self, work: _Work, observation: Observation) -> None:
+        """Truths that an observation carries for earlier predictions."""
+        value = self._current(observation)
+        if value is None and self._settings.target.kind == "text":
+            given = observation.values.get(self._settings.target.field)
+            value = given if isinstance(given, str) else None
+        if value is None:
+            return
+        settled = join.by_observation(work.state, observation, self._settings)
+        for pending in settled.missing:
+            self._settle_without_truth(work, pending)
+        for row in settled.answered:
+            await self._take_truth(work, value, "", row.id, arrived=work.now, learned_at=observation.time)
+
+    async def _take_truth(
+        self, work: _Work, value: Value, note: str, identity: str, *, arrived: datetime, learned_at: datetime | None
+    ) -> None:
+        row = join.find(work.state, identity)
+        if isinstance(row, Pending):
+            await self._resolve(work, row, value, note, arrived, learned_at)
+        elif row is not None and row.truth is None:
+            # It expired, or was judged, before its truth came.
+            await self._resolve(work, row, value, note, arrived, learned_at)
+        elif row is not None and row.truth != value:
+            self._correct(work, row, value, note)
+        else:
+            work.counts["truth.duplicate"] += 1
+
+    async def _resolve(
+        self, work: _Work, waiting: Pending | Resolved, value: Value, note: str, arrived: datetime, learned_at: datetime | None
+    ) -> None:
+        settings, state = self._settings, work.state
+        target, scored = settings.target, "hindsight" not in waiting.flags
+        flags = list(waiting.flags)
+        late = isinstance(waiting, Resolved) or (waiting.due is not None and work.now > waiting.due)
+        if late:
+            flags.append("late")
+            work.counts["truth.late"] += 1
+        if arrived < waiting.made_at:
+            flags.append("early")
+        mistake = scoring.error(waiting.forecast, value, self._matches)
+        seq = waiting.seq if isinstance(waiting, Resolved) else state.outcomes + 1
+        miss = surprise.is_miss(mistake, state.surprise, target, settings.rewrite.factor)
+        target_time = waiting.target_time or learned_at or work.now
+        row = Resolved(
+            seq=seq,
+            id=waiting.id,
+            time=waiting.time,
+            target_time=target_time,
+            made_at=waiting.made_at,
+            values=waiting.values,
+            digest=waiting.digest,
+            truth=value,
+            forecast=waiting.forecast,
+            model_answer=waiting.model_answer,
+            experts=waiting.experts,
+            reference=waiting.reference,
+            interval=waiting.interval,
+            source=waiting.source,
+            flags=tuple(dict.fromkeys(flags)),
+            memory_revision=waiting.memory_revision,
+            miss=miss,
+            note=note[: settings.bounds.text],
+        )
+        changes: dict[str, object] = {
+            "pending": tuple(p for p in state.pending if p.id != row.id),
+            "resolved": _in_place(state.resolved, row),
+            "outcomes": max(state.outcomes, seq),
+            "truth_counts": _counted(state.truth_counts, value, +1) if isinstance(value, str) else state.truth_counts,
+            "error_sum": _summed(state.error_sum, value, waiting.forecast.value, +1),
+            "learned_to": _later(state.learned_to, target_time),
+            "touched_at": _later(state.touched_at, work.now),
+            "surprise": surprise.learn(state.surprise, mistake),
+        }
+        if scored:
+            stored = {scoring.MODEL: row.model_answer.value, **row.experts} if row.model_answer is not None else dict(row.experts)
+            changes["scores"] = scoring.add(state.scores, row, value, target, self._matches, settings.publish.fading)
+            changes["mixture"] = mixture.learn(state.mixture, stored, row.forecast, value, target)
+            changes["interval"] = intervals.learn(state.interval, row.interval, row.forecast, value, target, settings.publish.level)
+        work.set(**changes)
+        self._give_feedback(work, feedback_for(row, state, settings), abs(mistake))
+        work.events.append(self._outcome(work, row, "matched", (arrived - waiting.made_at).total_seconds()))
+        work.counts["truth.matched"] += 1
+        self._drop_refuted(work)
+        await self._rewrite_if_wanted(work)
+
+    def _correct(self, work: _Work, old: Resolved, value: Value, note: str) -> None:
+        """Another truth for the same prediction: ledger, feedback and exact scores follow; what fades is not rewound."""
+        settings, state = self._settings, work.state
+        flags = tuple(dict.fromkeys((*old.flags, "corrected")))
+        mistake = scoring.error(old.forecast, value, self._matches)
+        miss = surprise.is_miss(mistake, state.surprise, settings.target, settings.rewrite.factor)
+        row = old.model_copy(update={"truth": value, "note": note[: settings.bounds.text] or old.note, "flags": flags, "miss": miss})
+        scores = state.scores
+        if "hindsight" not in old.flags:
+            faded = {arm: (t.faded, t.faded_n) for arm, t in scores.items()}
+            scores = scoring.remove(scores, old, settings.target, self._matches)
+            scores = scoring.add(scores, row, value, settings.target, self._matches, settings.publish.fading)
+            scores = {
+                a: t.model_copy(update=dict(zip(("faded", "faded_n"), faded[a], strict=True))) for a, t in scores.items() if a in faded
+            }
+        counts = state.truth_counts
+        if isinstance(value, str) and isinstance(old.truth, str):
+            counts = _counted(_counted(counts, old.truth, -1), value, +1)
+        feedback = feedback_for(row, state, settings)
+        work.set(
+            resolved=_in_place(state.resolved, row),
+            scores=scores,
+            truth_counts=counts,
+            error_sum=_summed(_summed(state.error_sum, old.truth, old.forecast.value, -1), value, old.forecast.value, +1),
+            feedback=tuple(feedback if f.seq == row.seq else f for f in state.feedback),
+            touched_at=_later(state.touched_at, work.now),
+        )
+        work.events.append(self._outcome(work, row, "corrected", (work.now - row.made_at).total_seconds()))
+        work.counts["truth.corrected"] += 1
+        self._drop_refuted(work)
+
+    def _give_feedback(self, work: _Work, feedback: Feedback, loss: float) -> None:
+        state = work.state
+        revisions = state.revisions
+        if revisions and revisions[-1].memory.revision == state.memory.revision:
+            current = revisions[-1]
+            grown = current.model_copy(update={"outcomes": current.outcomes + 1, "loss": round(current.loss + loss, 6)})
+            revisions = (*revisions[:-1], grown)
+        kept = tuple(f for f in state.feedback if f.seq != feedback.seq)
+        work.set(feedback=(*kept, feedback), revisions=revisions)
+
+    def _outcome(self, work: _Work, row: Resolved, result: str, latency: float | None) -> Outcome:
+        errors = {} if row.truth is None else scoring.errors(row, row.truth, self._matches)
+        hit = None
+        if row.truth is not None and isinstance(row.truth, str):
+            hit = errors[scoring.PUBLISHED] == 0.0
+        elif row.truth is not None and self._settings.target.hit_within is not None:
+            hit = abs(errors[scoring.PUBLISHED]) <= self._settings.target.hit_within
+        return Outcome(
+            entity=work.state.entity,
+            prediction_id=row.id,
+            kind=self._settings.target.kind,
+            time=row.time,
+            target_time=row.target_time,
+            truth=row.truth,
+            forecast=row.forecast,
+            model_answer=row.model_answer,
+            interval=row.interval,
+            source=row.source,
+            result=result,  # type: ignore[arg-type]  # one of the four literals, by the callers above
+            errors=errors,
+            hit=hit,
+            verdict=row.verdict,
+            note=row.note,
+            verification_latency=None if latency is None else round(latency, 3),
+            flags=row.flags,
+            memory_revision=row.memory_revision,
+            scores=scoring.view(work.state.scores, self._settings.target),
+            resolved_at=work.now,
+        )
+
+    # -- without a truth
+
+    def _row_without_truth(self, work: _Work, pending: Pending, **changes: object) -> Resolved:
+        """Move a waiting prediction to the ledger's ring without a truth."""
+        fields = {name: getattr(pending, name) for name in Resolved.model_fields if name in Pending.model_fields}
+        row = Resolved(**{**fields, "seq": work.state.outcomes + 1, "result": "missing", **changes})
+        work.set(
+            pending=tuple(p for p in work.state.pending if p.id != pending.id),
+            resolved=(*work.state.resolved, row),
+            outcomes=row.seq,
+            touched_at=_later(work.state.touched_at, work.now),
+        )
+        return row
+
+    def _settle_without_truth(self, work: _Work, pending: Pending) -> None:
+        row = self._row_without_truth(work, pending)
+        work.events.append(self._outcome(work, row, "missing", None))
+        work.counts["truth.missing"] += 1
+
+    async def _judge(self, work: _Work, pending: Pending) -> None:
+        """Let the judge stand in for the truth; its verdict gives feedback and is never mixed with scores against truth."""
+        judge = self._settings.judge
+        judged = await self._asker.judge(pending.values, pending.model_answer or pending.forecast, criteria=judge.criteria)
+        if judged.score is None:
+            self._settle_without_truth(work, pending)
+            return
+        flags = tuple(dict.fromkeys((*pending.flags, "judged")))
+        miss = judged.score < judge.passes_at
+        row = self._row_without_truth(work, pending, result="judged", verdict=judged.score, flags=flags, miss=miss)
+        work.set(surprise=surprise.learn(work.state.surprise, float(miss)))
+        self._give_feedback(work, feedback_for(row, work.state, self._settings), float(miss))
+        work.events.append(self._outcome(work, row, "judged", (work.now - row.made_at).total_seconds()))
+        work.counts["truth.judged"] += 1
+        await self._rewrite_if_wanted(work)
+
+    async def due(self, state: EntityState, *, now: datetime, truths_read: bool) -> Step:
+        """What the passing of time does: predictions expire, early truths become orphans, a wanted rewrite is tried again.
+
+        Parameters
+        ----------
+        truths_read
+            The truths were read up to the end they had when the deadline had passed. Only then does anything expire: after downtime the
+            truths that came meanwhile are read first.
+        """
+        work = _Work(state, now)
+        if truths_read:
+            for pending in [p for p in state.pending if p.due is not None and p.due <= now]:
+                if self._settings.truths.on_expiry == "judge":
+                    await self._judge(work, pending)
+                else:
+                    self._settle_without_truth(work, pending)
+            gone = [early for early in work.state.early if early.due <= now]
+            if gone:
+                work.set(early=tuple(early for early in work.state.early if early.due > now))
+                work.events += [Orphan(early) for early in gone]
+                work.counts["truth.orphan"] += len(gone)
+        wanted = work.state.rewrite_wanted
+        if wanted is not None and wanted <= now and self._settings.rewrite.mode == "inline":
+            await self._rewrite(work)
+        return self._finish(work) if work.events or work.state is not state else Step(state)
+
+    # -- the memory
+
+    def _drop_refuted(self, work: _Work) -> None:
+        if work.state.frozen:
+            return
+        state, revision = rules.drop_refuted(work.state, self._settings, now=work.now)
+        if revision is not None:
+            work.state = state
+            work.events.append(revision)
+            work.counts["rewrite.rule-dropped"] += 1
+
+    async def _rewrite_if_wanted(self, work: _Work) -> None:
+        state = work.state
+        backing_off = state.rewrite_attempts > 0 and state.rewrite_wanted is not None and state.rewrite_wanted > work.now
+        if state.frozen or backing_off or not rewriting.wants_rewrite(state, self._settings):
+            return
+        if self._settings.rewrite.mode == "background":
+            work.set(rewrite_wanted=state.rewrite_wanted or work.now)
+        else:
+            await self._rewrite(work)
+
+    async def _rewrite(self, work: _Work) -> None:
+        request = rewriting.request_rewrite(work.state, self._settings, self._asker.counter)
+        if request is None:
+            work.set(rewrite_wanted=None)
+            return
+        self._take(work, await self._asker.rewrite(request))
+
+    def propose(self, state: EntityState, *, now: datetime) -> RewriteRequest | None:
+        """The rewrite that is wanted, to be asked outside of the entity's lane; None if there is nothing to ask."""
+        if state.frozen or state.rewrite_wanted is None or state.rewrite_wanted > now:
+            return None
+        return rewriting.request_rewrite(state, self._settings, self._asker.counter)
+
+    async def ask(self, request: RewriteRequest) -> Proposal:
+        """Ask the model for the rewrite; never raises for a model that fails, the proposal says so."""
+        return await self._asker.rewrite(request)
+
+    async def apply(self, state: EntityState, proposal: Proposal, *, now: datetime) -> Step:
+        """Take a background proposal over, unless the memory has moved on since it was asked for."""
+        work = _Work(state, now)
+        if proposal.request.revision != state.memory.revision or state.frozen:
+            work.set(rewrite_wanted=now, rewrite_attempts=state.rewrite_attempts + 1)
+            if work.state.rewrite_attempts > self._settings.rewrite.max_attempts:
+                work.set(rewrite_wanted=None, rewrite_attempts=0)
+            work.counts["rewrite.conflict"] += 1
+            return self._finish(work)
+        self._take(work, proposal)
+        return self._finish(work)
+
+    def _take(self, work: _Work, proposal: Proposal) -> None:
+        if proposal.call.error and proposal.parsed is None and proposal.text is None:
+            # The model gave nothing. Feedback stays; the next try waits.
+            attempts = work.state.rewrite_attempts + 1
+            wait = min(BACKOFF * 2 ** (attempts - 1), LONGEST_BACKOFF)
+            work.set(rewrite_wanted=work.now + wait, rewrite_attempts=attempts)
+            work.counts["rewrite.failed"] += 1
+            return
+        work.state, revision = rewriting.apply_proposal(work.state, proposal, self._settings, now=work.now)
+        work.events.append(revision)
+        work.counts["rewrite.accepted" if revision.accepted else "rewrite.rejected"] += 1
+        if revision.accepted:
+            work.set(rewrite_wanted=None, rewrite_attempts=0)
+
+    # -- people
+
+    async def command(self, state: EntityState, command: Command, *, now: datetime) -> Step:
+        """Do what a person asked for, or refuse it with the reason; the answer is a `MemoryRevision` either way."""
+        work = _Work(state, now)
+        revision = self._refused(state, command, now) or await self._obey(work, command)
+        work.events.append(revision)
+        work.counts["command.applied" if revision.accepted else "command.refused"] += 1
+        return self._finish(work)
+
+    def _refused(self, state: EntityState, command: Command, now: datetime) -> MemoryRevision | None:
+        reason = ""
+        if state.forgotten:
+            reason = "the entity was forgotten"
+        elif command.revision is not None and command.revision != state.memory.revision:
+            reason = f"the memory has moved on: it is at revision {state.memory.revision}, the command was made for {command.revision}"
+        if not reason:
+            return None
+        return memory.refusal(state, cause="command", reason=reason, now=now, by=command.by, why=command.why)
+
+    async def _obey(self, work: _Work, command: Command) -> MemoryRevision:
+        state, said = work.state, {"by": command.by, "why": command.why}
+        if command.op == "edit":
+            work.state, revision = memory.edit(state, command, self._settings, now=work.now)
+            return revision
+        if command.op == "rollback":
+            work.state, revision = memory.rollback(state, command, self._settings, now=work.now)
+            return revision
+        if command.op == "rewrite":
+            if state.frozen:
+                return memory.refusal(state, cause="command", reason="the entity is frozen", now=work.now, **said)
+            if not state.feedback:
+                return memory.refusal(state, cause="command", reason="there is no feedback to rewrite from", now=work.now, **said)
+            work.set(rewrite_wanted=work.now, rewrite_attempts=0)
+            if self._settings.rewrite.mode == "inline":
+                await self._rewrite(work)
+        elif command.op == "forget":
+            work.state = EntityState(entity=state.entity, applied=state.applied, forgotten=True)
+        else:
+            work.set(frozen=command.op == "freeze")
+        text = memory.render(work.state.memory)
+        return MemoryRevision(
+            entity=state.entity,
+            revision=work.state.memory.revision,
+            cause="forget" if command.op == "forget" else "command",
+            accepted=True,
+            reason=command.op,
+            after=text,
+            words=memory.words(work.state.memory),
+            made_at=work.now,
+            **said,
+        )
+
+    # -- the end of every step
+
+    def _finish(self, work: _Work) -> Step:
+        kept = bounds.bound(work.state, self._settings.bounds)
+        work.counts.update(kept.counts)
+        orphans = [Orphan(early) for early in kept.evicted]
+        if orphans:
+            work.counts["truth.orphan"] += len(orphans)
+        return Step(kept.state, (*work.events, *orphans), dict(work.counts))
+
+
+def _matcher(scorer: str) -> scoring.Matches:
+    if scorer.startswith("checker:"):
+        return lambda answer, truth: text_scoring.matches(answer, truth, scorer).hit
+    return partial(_hit, scorer)
+
+
+def _hit(scorer: str, answer: str, truth: str) -> bool:
+    return text_scoring.matches(answer, truth, scorer).hit
+
+
+def _later(one: datetime | None, other: datetime) -> datetime:
+    return other if one is None or other > one else one
+
+
+def _in_place(rows: tuple[Resolved, ...], row: Resolved) -> tuple[Resolved, ...]:
+    """Replace the row of the same sequence number, or append."""
+    if any(r.seq == row.seq for r in rows):
+        return tuple(row if r.seq == row.seq else r for r in rows)
+    return (*rows, row)
+
+
+def _counted(counts: Mapping[str, int], label: str, sign: int) -> dict[str, int]:
+    changed = {**counts, label: counts.get(label, 0) + sign}
+    return {name: n for name, n in changed.items() if n > 0}
+
+
+def _summed(total: float, truth: Value | None, forecast: Value, sign: int) -> float:
+    if isinstance(truth, str) or truth is None or isinstance(forecast, str):
+        return total
+    return round(total + sign * (truth - forecast), scoring.PRECISION)

@@ -1,0 +1,87 @@
+"""Which stored prediction a truth belongs to. Pure functions on an entity's state; nothing is changed here.
+
+A truth names its prediction by the observation's id, or by a target time (the nearest one within `tolerance`, ties to the earlier);
+or it is read off a later observation of the same entity. Predictions that already have a truth are candidates as well, so that
+duplicates and corrections are told from orphans. The result depends on what has been predicted, not on the order of arrival, as
+long as target times lie more than twice the tolerance apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from schemas.messages import Observation, Truth
+from schemas.settings import Settings
+from schemas.state import EarlyTruth, EntityState, Pending, Resolved
+
+
+class ByObservation(NamedTuple):
+    """What a later observation settles: predictions whose truth it carries, and those whose truth will not come any more."""
+
+    answered: tuple[Pending | Resolved, ...]
+    missing: tuple[Pending, ...]
+
+
+def find(state: EntityState, identity: str) -> Pending | Resolved | None:
+    """The prediction for an observation id, waiting or resolved."""
+    for pending in state.pending:
+        if pending.id == identity:
+            return pending
+    for row in reversed(state.resolved):
+        if row.id == identity:
+            return row
+    return None
+
+
+def match(state: EntityState, truth: Truth | EarlyTruth, tolerance: timedelta) -> Pending | Resolved | None:
+    """The prediction that a truth belongs to; None if it has not been made (yet)."""
+    if truth.observation_id is not None:
+        return find(state, truth.observation_id)
+    assert truth.target_time is not None
+    return _nearest((*state.pending, *state.resolved), truth.target_time, tolerance)
+
+
+def waiting_for(state: EntityState, pending: Pending, tolerance: timedelta) -> tuple[EarlyTruth, ...]:
+    """Early truths that belong to a prediction just made, in order of arrival. Look before the prediction is scored, after it is stored."""
+    return tuple(early for early in state.early if match(state, early, tolerance) is pending)
+
+
+def by_observation(state: EntityState, observation: Observation, settings: Settings) -> ByObservation:
+    """What an observation that carries the target's value settles (`truths.source = "next-observation"`).
+
+    With a duration as horizon: the prediction for that moment, and as `missing` those whose moment lies further back than the
+    tolerance. With `next`: the predictions made for the entity's last observation before this one; after a gap above
+    `truths.max_gap` they are missing instead.
+    """
+    horizon, truths = settings.target.horizon, settings.truths
+    if isinstance(horizon, timedelta):
+        hit = _nearest((*state.pending, *state.resolved), observation.time, truths.tolerance)
+        newest = state.newest is None or observation.time >= state.newest
+        behind = [p for p in state.pending if newest and p.target_time is not None and p.target_time + truths.tolerance < observation.time]
+        return ByObservation(() if hit is None else (hit,), tuple(p for p in behind if p is not hit))
+    before = [p for p in state.pending if p.time < observation.time]
+    if not before:
+        return ByObservation((), ())
+    last = max(p.time for p in before)
+    gap = truths.max_gap is not None and observation.time - last > truths.max_gap
+    if state.newest is not None and observation.time < state.newest:
+        # An old reading that came late: it is the next one only for predictions made between it and its successor, and those were
+        # answered by the successor already.
+        return ByObservation((), ())
+    current = tuple(p for p in before if p.time == last)
+    older = tuple(p for p in before if p.time < last)
+    return ByObservation((), (*older, *current)) if gap else ByObservation(current, older)
+
+
+def _nearest(rows: Iterable[Pending | Resolved], time: datetime, tolerance: timedelta) -> Pending | Resolved | None:
+    best: tuple[timedelta, datetime] | None = None
+    found: Pending | Resolved | None = None
+    for row in rows:
+        if row.target_time is None:
+            continue
+        distance = abs(row.target_time - time)
+        if distance <= tolerance and (best is None or (distance, row.target_time) < best):
+            best, found = (distance, row.target_time), row
+    return found
