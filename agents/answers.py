@@ -32,7 +32,7 @@ NOTE_LENGTH = 160
 #: Statements of one section in the free-text form.
 SECTION_STATEMENTS = 4
 #: Rules that one proposal may hold.
-PROPOSED_RULES = 3
+PROPOSED_RULES = 2
 NONE = "none"
 SECTIONS = ("a_history", "b_mistakes", "c_watch")
 
@@ -150,7 +150,7 @@ def evidence_form(*, rules: bool, notes: bool) -> str:
     """The form of such a proposal in words."""
     parts = []
     if rules:
-        parts.append('"a_rules":[{"a_when":"<condition>","b_and":"<second condition or none>"}]')
+        parts.append('"a_rules":[{"a_when":"<condition>","b_and":"<none or a second condition>"}]')
     if notes:
         parts.append('"b_note":"<note of at most 25 words>"')
     return "{" + ",".join(parts) + "}"

@@ -377,7 +377,7 @@ class Forecaster:
         }
         if scored:
             stored = {scoring.MODEL: row.model_answer.value, **row.experts} if row.model_answer is not None else dict(row.experts)
-            changes["scores"] = scoring.add(state.scores, row, value, target, self._matches, settings.publish.fading)
+            changes["scores"] = scoring.add(state.scores, row, value, target, self._matches, fading=settings.publish.fading)
             changes["mixture"] = mixture.learn(state.mixture, stored, row.forecast, value, target)
             changes["interval"] = intervals.learn(state.interval, row.interval, row.forecast, value, target, settings.publish.level)
         work.set(**changes)
@@ -396,12 +396,8 @@ class Forecaster:
         row = old.model_copy(update={"truth": value, "note": note[: settings.bounds.text] or old.note, "flags": flags, "miss": miss})
         scores = state.scores
         if "hindsight" not in old.flags:
-            faded = {arm: (t.faded, t.faded_n) for arm, t in scores.items()}
             scores = scoring.remove(scores, old, settings.target, self._matches)
-            scores = scoring.add(scores, row, value, settings.target, self._matches, settings.publish.fading)
-            scores = {
-                a: t.model_copy(update=dict(zip(("faded", "faded_n"), faded[a], strict=True))) for a, t in scores.items() if a in faded
-            }
+            scores = scoring.add(scores, row, value, settings.target, self._matches, fading=None)
         counts = state.truth_counts
         if isinstance(value, str) and isinstance(old.truth, str):
             counts = _counted(_counted(counts, old.truth, -1), value, +1)

@@ -29,7 +29,7 @@ from schemas.settings import Settings
 from schemas.state import Condition, EntityState, FoldedFeedback, Memory, Rule, Statement
 
 #: Conditions that one proposal may choose from.
-OFFERED = 24
+OFFERED = 16
 #: Outcomes without which there is nothing to cut conditions from.
 OFFERED_FROM = 3
 

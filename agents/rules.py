@@ -45,7 +45,9 @@ COST = 0.5
 FADE = 0.85
 #: A head of the window at least this pure, or a shift of so many standard errors, makes a change of regime of a different tail.
 PURE = 0.75
-SHIFT = 3.5
+SHIFT = 3.0
+#: A rule for numbers whose conclusion lies nearer to the base than this share of the usual size says nothing of its own.
+SAYS_NOTHING = 0.1
 #: Share of the smaller rule's cases that two rules must have in common before a difference between them is a contradiction.
 OVERLAP = 0.25
 
@@ -232,7 +234,7 @@ def select(
         if any(set(other.when) == set(when) for other in kept):
             continue
         candidate = _Candidate(when, _measure(when, known))
-        fault = _admission(candidate)
+        fault = _admission(candidate, known)
         if fault:
             refuse(fault[0], candidate, fault[1])
             continue
@@ -382,7 +384,9 @@ def _is_shift(window: Sequence[float], tail: int, scale: float) -> bool:
     mean = sum(head) / len(head)
     deviation = max(sqrt(sum((number - mean) ** 2 for number in head) / (len(head) - 1)), 0.05 * scale)
     one_side = all(n > mean + deviation for n in newest) or all(n < mean - deviation for n in newest)
-    return one_side and abs(sum(newest) / tail - mean) > SHIFT * deviation * sqrt(1 / tail + 1 / len(head))
+    # A deviation from few cases is itself uncertain: the fewer, the clearer the shift must be.
+    needed = SHIFT * (1 + 3 / len(head))
+    return one_side and abs(sum(newest) / tail - mean) > needed * deviation * sqrt(1 / tail + 1 / len(head))
 
 
 def _trust(evidence: Evidence) -> float:
@@ -390,7 +394,7 @@ def _trust(evidence: Evidence) -> float:
     return evidence.gain / (evidence.cases + 2)
 
 
-def _admission(candidate: _Candidate) -> tuple[str, str] | None:
+def _admission(candidate: _Candidate, known: Cases) -> tuple[str, str] | None:
     evidence = candidate.evidence
     if evidence.then is None:
         return "no-case", "no outcome of the ledger satisfies it"
@@ -401,6 +405,8 @@ def _admission(candidate: _Candidate) -> tuple[str, str] | None:
     needed = 0.0 if evidence.cases == 2 else COST * len(candidate.when)
     if isinstance(evidence.then, str):
         return None if evidence.gain > needed else ("no-gain", f"wins {evidence.gain:.1f} bits over the base rate, needs {needed:.1f}")
+    if abs(evidence.then - known.base) < SAYS_NOTHING * known.scale:
+        return "no-gain", "concludes what all cases do"
     needed *= 0.2
     return None if evidence.gain > needed else ("no-gain", f"wins {evidence.gain:.1f} usual errors over the base, needs {needed:.1f}")
 

@@ -13,6 +13,8 @@ UNAVAILABLE = 69
 SOFTWARE = 70
 #: The worker was fenced, or cannot know whether a transaction went through: start it again and it decides by reading (EX_TEMPFAIL).
 RESTART = 75
+#: Environment variable by which a supervisor tells a worker how often it was started again.
+RESTARTS_VARIABLE = "PALIMPSEST_RESTARTS"
 #: The settings are wrong (EX_CONFIG).
 CONFIG = 78
 #: Interrupted by the user (128 + SIGINT).

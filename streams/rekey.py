@@ -17,7 +17,7 @@ from faust.types import TP
 
 from schemas.mapping import Record
 from streams.kafka import client_options
-from streams.partitioner import partition_of
+from streams.partitioner import state_partition
 from streams.positions import Entry, Tracker
 from streams.records import SOURCE_HEADER, SOURCE_KEY_HEADER, Role, entity_of, timestamp_ms
 
@@ -64,12 +64,11 @@ class Rekeying:
         tracker = lease.trackers[tp]
         if tracker.last is not None and message.offset <= tracker.last:
             return
-        stamp = timestamp_ms(message)
+        settings, partitions, stamp = self._app.settings, self._app.partitions, timestamp_ms(message)
         entry = tracker.open(message.offset, stamp)
         record = Record(tp.topic, tp.partition, message.offset, stamp, message.key, message.value)
-        entity = entity_of(record, self._app.settings, role) if message.value is not None else None
-        partitions = self._app.partitions
-        partition = tp.partition % partitions if entity is None else partition_of(entity.encode(), partitions)
+        entity = entity_of(record, settings, role) if message.value is not None else None
+        partition = tp.partition % partitions if entity is None else state_partition(settings, entity, partitions)
         source = f"{tp.topic}/{tp.partition}/{message.offset}/{stamp}"
         headers = [(name, value) for name, value in _pairs(message.headers)] + [(SOURCE_HEADER, source.encode())]
         if message.key is not None:

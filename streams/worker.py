@@ -93,7 +93,7 @@ class _Worker:
             loop.add_signal_handler(signum, self._stop, signum)
         worker = self._settings.worker
         self._metrics.build_info(version("palimpsest"), version("faust-streaming"), version("aiokafka"), platform.python_version())
-        self._metrics.restarts(int(os.environ.get(RESTARTS_VARIABLE, "0")))
+        self._metrics.restarts(int(os.environ.get(exits.RESTARTS_VARIABLE, "0")))
         try:
             upstream.check_versions()
             async with HttpServer(
@@ -235,6 +235,3 @@ class _Worker:
         logging.shutdown()
         os._exit(self._code)
 
-
-#: How often the supervisor has restarted this worker, handed down to it.
-RESTARTS_VARIABLE = "PALIMPSEST_RESTARTS"

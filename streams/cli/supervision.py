@@ -23,8 +23,6 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 #: A worker that ran for so many seconds was well: the pauses begin anew.
 WELL_AFTER = 300.0
-#: Tells the worker how often it was restarted; it exports the number.
-RESTARTS_VARIABLE = "PALIMPSEST_RESTARTS"
 #: What ends the supervision; each is passed on to the worker, a lost terminal as SIGTERM.
 SIGNALS = {signal.SIGTERM: signal.SIGTERM, signal.SIGINT: signal.SIGINT, signal.SIGHUP: signal.SIGTERM}
 
@@ -99,7 +97,7 @@ class Supervision:
     async def _once(self) -> int:
         # A process group of its own: Ctrl-C in a terminal would reach the worker twice, from there and from here.
         self._child = await asyncio.create_subprocess_exec(
-            *self._command, process_group=0, env={**os.environ, RESTARTS_VARIABLE: str(self.restarts)}
+            *self._command, process_group=0, env={**os.environ, exits.RESTARTS_VARIABLE: str(self.restarts)}
         )
         code = await self._child.wait()
         return code if code >= 0 else 128 - code
