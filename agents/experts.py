@@ -1,182 +1,145 @@
-"""The naive forecasters that run beside the model: what each says, and the little that they remember.
+"""Naive forecasters of one entity's target: cheap, known to everybody, and hard to beat on plain numbers.
 
-They are what a model has to beat, what is published when the model cannot answer, and arms of the published mixture. All together
-remember one `ExpertsState`, updated in constant time: counts, a running mean, and a window of latest values.
+Numbers: `persistence` (last value), `drift` (last value and the mean step so far), `mean`, `moving-mean` (the last `WINDOW` values) and,
+where the settings name a season, `seasonal` (the value one season before the one to come). Labels: `persistence`, `most-frequent`,
+`markov` (the label that followed the present one most often). Texts: `persistence`.
 
-Values enter in the order of their own times (`ExpertsState.last_time`); one that is older than the newest is not taken in, so a truth
-that arrives late changes scores and ledger but not what "the last value" is. The caller takes in only values whose time is not after
-the observation at hand, so that no expert knows the future.
+All learn from truths in the order of their target times and forecast the next value; a step costs O(1), or O(labels) for labels, and the
+state is bounded. What they know depends on truths alone, so no model, however hostile, can move them. Weighing them is left to
+`agents.mixture`.
+
+References: Hyndman, Athanasopoulos, Forecasting: Principles and Practice, 3rd ed. (2021), section 5.2.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from schemas.messages import Kind, Scalar, Value
+from schemas.messages import Value
 from schemas.settings import TargetSettings
 from schemas.state import ExpertsState
 
-#: Names by kind of target, the most trustworthy first: the order in which one stands in when the model has no answer.
-EXPERTS: dict[Kind, tuple[str, ...]] = {
-    "number": ("reference", "last", "moving-mean", "seasonal", "mean", "drift", "zero"),
-    "category": ("last", "markov", "most-frequent"),
-    "text": ("last",),
-}
-#: Experts that stay near the series' present level. Their hull, widened, is where any arm's forecast is believed (`agents.mixture`).
-NEAR = ("reference", "last", "moving-mean", "seasonal")
+PERSISTENCE, DRIFT, MEAN, MOVING_MEAN, SEASONAL = "persistence", "drift", "mean", "moving-mean", "seasonal"
+MOST_FREQUENT, MARKOV = "most-frequent", "markov"
 
-#: Values of the moving mean: a week of days.
-MOVING = 7
-#: Values over which the usual spacing is averaged, and how much longer than usual one gap may count: an outage is not a spacing.
-SPACING_SPAN = 20
-SPACING_CEILING = 2.0
-#: Successors kept per label, and labels followed, by the Markov expert. With more labels the rarest successor makes room.
-SUCCESSORS = 16
-FOLLOWED = 64
+#: Values in the moving mean: a week of daily ones.
+WINDOW = 7
+#: Decimals of a forecast beyond the target's own, so that averages are not rounded to what they average.
+EXTRA_DECIMALS = 2
+#: Significant digits of the running mean; what lies beyond depends on the order of summation.
+DIGITS = 12
 
 
-def reference(experts: ExpertsState, values: Mapping[str, Scalar], target: TargetSettings) -> float | None:
-    """The forecast that a model's adjustment is added to: the field that the settings name, else the target's own last value."""
-    if target.kind != "number":
-        return None
-    if target.reference is not None:
-        return _number(values.get(target.reference))
-    own = _number(values.get(target.field))
-    return own if own is not None else _number(experts.last)
+def names(target: TargetSettings) -> tuple[str, ...]:
+    """The experts of this kind of target, the one to start with first."""
+    if target.kind == "number":
+        return (PERSISTENCE, DRIFT, MEAN, MOVING_MEAN, *((SEASONAL,) if target.season else ()))
+    return (PERSISTENCE, MOST_FREQUENT, MARKOV) if target.kind == "category" else (PERSISTENCE,)
 
 
-def forecasts(experts: ExpertsState, values: Mapping[str, Scalar], target: TargetSettings) -> dict[str, Value]:
-    """What each expert that has something to say forecasts for one observation, by name.
-
-    Parameters
-    ----------
-    values
-        The observation's; where they hold the target's own field, that is the last value.
+def update(state: ExpertsState, value: Value, time: datetime, target: TargetSettings) -> ExpertsState:
+    """Take in the target's value at `time`; one that is not newer than the last changes nothing, nor does one of another kind.
 
     Examples
     --------
-    >>> forecasts(ExpertsState(n=2, first=1.0, last=3.0, mean=2.0, recent=(1.0, 3.0)), {}, TargetSettings())
-    {'last': 3.0, 'moving-mean': 2.0, 'mean': 2.0, 'drift': 5.0, 'zero': 0.0}
+    >>> from datetime import UTC, datetime
+    >>> first = update(ExpertsState(), 3.0, datetime(2024, 1, 1, tzinfo=UTC), TargetSettings())
+    >>> forecasts(update(first, 5.0, datetime(2024, 1, 2, tzinfo=UTC), TargetSettings()), TargetSettings(), None)
+    {'persistence': 5.0, 'drift': 7.0, 'mean': 4.0, 'moving-mean': 4.0}
     """
+    known = _fitting(value, target)
+    if known is None or (state.last_time is not None and time <= state.last_time):
+        return state
+    n = state.n + 1
+    changed: dict[str, object] = {"n": n, "last": known, "last_time": time}
+    if isinstance(known, float):
+        # A convex combination: finite for any two finite numbers, unlike `mean + (value - mean) / n`.
+        mean = state.mean * ((n - 1) / n) + known / n
+        changed["mean"] = float(f"{mean:.{DIGITS}g}")
+        changed["first"] = known if state.first is None else state.first
+        changed["recent"] = (*state.recent, known)[-max(WINDOW, target.season) :]
+    elif target.kind == "category":
+        changed["counts"] = _counted(state.counts, known)
+        if isinstance(state.last, str) and state.last in target.labels:
+            followers = _counted(state.transitions.get(state.last, {}), known)
+            changed["transitions"] = {**state.transitions, state.last: followers}
+    return state.model_copy(update=changed)
+
+
+def forecasts(state: ExpertsState, target: TargetSettings, current: Value | None) -> dict[str, Value]:
+    """Each expert's forecast, by name; experts that have seen too little are absent.
+
+    Parameters
+    ----------
+    current
+        The target's own value in the observation, where it has one. It may be newer than anything in `state`.
+    """
+    last = None if current is None else _fitting(current, target)
+    if last is None and state.last is not None:
+        last = _fitting(state.last, target)
     if target.kind == "number":
-        return _numbers(experts, values, target)
-    own = values.get(target.field)
-    last = own if isinstance(own, str) else experts.last
-    found: dict[str, Value] = {}
-    if isinstance(last, str):
-        found["last"] = last
+        return _numbers(state, target, last if isinstance(last, float) else None)
+    if last is None:
+        return {}
+    found: dict[str, Value] = {PERSISTENCE: last}
     if target.kind == "category":
-        known = sorted(experts.counts, key=lambda label: (-experts.counts[label], _rank(label, target)))
-        after = experts.transitions.get(str(last), {})
-        if after:
-            found["markov"] = min(after, key=lambda label: (-after[label], _rank(label, target)))
-        if known:
-            found["most-frequent"] = known[0]
+        if frequent := _by_count(state.counts, target):
+            found[MOST_FREQUENT] = frequent[0]
+        if following := _by_count(state.transitions.get(str(last), {}), target):
+            found[MARKOV] = following[0]
     return found
 
 
-def ranked_labels(experts: ExpertsState, values: Mapping[str, Scalar], target: TargetSettings) -> list[str]:
-    """All labels, the likeliest first: by what followed the last one, then by frequency, then in the settings' order."""
-    own = values.get(target.field)
-    after = experts.transitions.get(str(own if isinstance(own, str) else experts.last), {})
-    counts = experts.counts
-    return sorted(target.labels, key=lambda label: (-after.get(label, 0), -counts.get(label, 0), _rank(label, target)))
+def ranked(state: ExpertsState, target: TargetSettings, current: Value | None) -> tuple[str, ...]:
+    """All labels, best first: what followed the present label, then what came most often, then the settings' order.
+
+    Examples
+    --------
+    >>> weather = TargetSettings(kind="category", labels=("rain", "fog", "sun"))
+    >>> ranked(ExpertsState(counts={"sun": 3, "rain": 2}, transitions={"rain": {"rain": 2}}), weather, "rain")
+    ('rain', 'sun', 'fog')
+    """
+    last = state.last if current is None else current
+    following = _by_count(state.transitions.get(str(last), {}), target)
+    return tuple(dict.fromkeys((*following, *_by_count(state.counts, target), *target.labels)))
 
 
-def update(experts: ExpertsState, value: Value, time: datetime, target: TargetSettings) -> ExpertsState:
-    """Take in a value that became true at `time`; one that is not newer than the last is left out."""
-    if experts.last_time is not None and time <= experts.last_time:
-        return experts
-    n = experts.n + 1
-    after: dict[str, object] = {"n": n, "last": value, "last_time": time, "spacing": _spacing(experts, time)}
-    if target.kind == "number" and not isinstance(value, str):
-        after["first"] = experts.first if experts.n else value
-        after["mean"] = round(experts.mean + (value - experts.mean) / n, 9)
-        after["recent"] = (*experts.recent[-max(MOVING, target.season) + 1 :], value)
-    elif target.kind == "category":
-        label = str(value)
-        after["counts"] = {**experts.counts, label: experts.counts.get(label, 0) + 1}
-        if isinstance(experts.last, str):
-            after["transitions"] = _follow(experts.transitions, experts.last, label)
-    return experts.model_copy(update=after)
+def settled(number: float, target: TargetSettings) -> float:
+    """A forecast as it is written: within the target's range, rounded, never a negative zero."""
+    low, high = target.range or (-math.inf, math.inf)
+    return min(max(round(number, target.decimals + EXTRA_DECIMALS), low), high) + 0.0
 
 
-def correct(experts: ExpertsState, old: Value, new: Value, time: datetime, target: TargetSettings) -> ExpertsState:
-    """Put a corrected value right where it is still the last one; older ones have been averaged in and stay."""
-    if experts.last_time != time or experts.last != old:
-        return experts
-    after: dict[str, object] = {"last": new}
-    if not isinstance(old, str) and not isinstance(new, str):
-        after["mean"] = round(experts.mean + (new - old) / experts.n, 9)
-        after["recent"] = (*experts.recent[:-1], new)
-        if experts.n == 1:
-            after["first"] = new
-    elif target.kind == "category":
-        counts = {**experts.counts, str(old): experts.counts.get(str(old), 1) - 1}
-        counts[str(new)] = counts.get(str(new), 0) + 1
-        after["counts"] = {label: count for label, count in counts.items() if count > 0}
-    return experts.model_copy(update=after)
-
-
-def steps_ahead(experts: ExpertsState, target: TargetSettings) -> int:
-    """How many of the series' usual steps lie in the horizon; 1 for the next observation and while the spacing is unknown."""
-    if not isinstance(target.horizon, timedelta) or experts.spacing <= 0:
-        return 1
-    return max(1, round(target.horizon.total_seconds() / experts.spacing))
-
-
-def _numbers(experts: ExpertsState, values: Mapping[str, Scalar], target: TargetSettings) -> dict[str, Value]:
+def _numbers(state: ExpertsState, target: TargetSettings, last: float | None) -> dict[str, Value]:
     found: dict[str, float] = {}
-    if target.reference is not None and (given := _number(values.get(target.reference))) is not None:
-        found["reference"] = given
-    own = _number(values.get(target.field))
-    last = own if own is not None else _number(experts.last)
     if last is not None:
-        found["last"] = last
-    recent = [value for value in experts.recent if not isinstance(value, str)]
-    if len(recent) > 1:
-        latest = recent[-MOVING:]
-        found["moving-mean"] = sum(latest) / len(latest)
-    steps = steps_ahead(experts, target)
-    if target.season and len(recent) >= target.season:
-        found["seasonal"] = recent[(steps - 1) % target.season - target.season]
-    if experts.n > 1:
-        found["mean"] = experts.mean
-        if last is not None and experts.first is not None:
-            found["drift"] = last + steps * (last - experts.first) / (experts.n - 1)
-    found["zero"] = 0.0
-    low, high = target.range if target.range is not None else (float("-inf"), float("inf"))
-    digits = target.decimals + 2
-    return {name: round(min(max(value, low), high), digits) + 0.0 for name, value in found.items()}
+        found[PERSISTENCE] = last
+        if state.n > 1 and state.first is not None and isinstance(state.last, float):
+            found[DRIFT] = last + (state.last / (state.n - 1) - state.first / (state.n - 1))
+    if state.n:
+        found[MEAN] = state.mean
+    recent = [value for value in state.recent if isinstance(value, float)]
+    if recent:
+        window = recent[-WINDOW:]
+        found[MOVING_MEAN] = sum(value / len(window) for value in window)
+    if 0 < target.season <= len(recent):
+        found[SEASONAL] = recent[-target.season]
+    return {name: settled(number, target) for name, number in found.items() if math.isfinite(number)}
 
 
-def _number(value: object) -> float | None:
-    return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+def _fitting(value: Value, target: TargetSettings) -> Value | None:
+    """The value if it is one of this target's kind: settings may have changed since a state was written."""
+    if target.kind == "number":
+        return float(value) if not isinstance(value, str) and math.isfinite(value) else None
+    return value if isinstance(value, str) and (target.kind == "text" or value in target.labels) else None
 
 
-def _rank(label: str, target: TargetSettings) -> int:
-    return target.labels.index(label) if label in target.labels else len(target.labels)
+def _counted(counts: Mapping[str, int], label: str) -> dict[str, int]:
+    return {**counts, label: counts.get(label, 0) + 1}
 
 
-def _spacing(experts: ExpertsState, time: datetime) -> float:
-    if experts.last_time is None:
-        return 0.0
-    gap = (time - experts.last_time).total_seconds()
-    if experts.spacing <= 0:
-        return round(gap, 3)
-    usual = min(gap, SPACING_CEILING * experts.spacing)
-    return round(experts.spacing + (usual - experts.spacing) / min(experts.n, SPACING_SPAN), 3)
-
-
-def _follow(transitions: Mapping[str, Mapping[str, int]], last: str, label: str) -> dict[str, dict[str, int]]:
-    after = {key: dict(row) if key == last else row for key, row in transitions.items()}
-    row = dict(after.get(last, {}))
-    row[label] = row.get(label, 0) + 1
-    if len(row) > SUCCESSORS:
-        # The newest stays: dropped it could never grow.
-        del row[min((other for other in row if other != label), key=lambda other: (row[other], other))]
-    after[last] = row
-    if len(after) > FOLLOWED:
-        del after[min((other for other in after if other != last), key=lambda other: (sum(after[other].values()), other))]
-    return after  # type: ignore[return-value]
+def _by_count(counts: Mapping[str, int], target: TargetSettings) -> list[str]:
+    """The labels that were seen, most often first; ties stand in the settings' order."""
+    return sorted((label for label in target.labels if counts.get(label)), key=lambda label: -counts[label])

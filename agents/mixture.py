@@ -1,187 +1,158 @@
-"""The published forecast: an online mixture of the naive experts, the memory's rules and the model, never much worse than the best.
+"""The published forecast: an online mixture of the model, the memory's rules and the naive experts, hardly worse than the best of them.
 
-Algorithm
----------
-ML-Poly (Gaillard, Stoltz and van Erven, "A Second-order Bound with Excess Losses", COLT 2014, arXiv 1402.2044): an arm's weight is the
-positive part of its regret over one plus the sum of its squared instantaneous regrets. It has no parameter; its regret to every arm k
-is at most of the order of `sqrt(K (1 + sum of r_k^2))` up to a logarithm, and an arm that has no answer (the model failed, no rule
-matched) sleeps: its regret stands still (the paper's section on confidences).
+Regret matching+ (Tammelin 2014), under delay and without tuning known as DORM+ (Flaspohler et al. 2021): an arm's weight is the regret
+of not having followed it, floored at nought, measured when an outcome arrives against the forecasts stored with the prediction. Arms
+that gave no forecast sleep: they neither weigh nor learn. While no arm that is awake has regret, the first fallback goes out as it is.
 
-Numbers use it twice. An inner layer on linearised losses makes `combined`, which competes with the best fixed *combination* of arms (the
-last value and the moving mean together are a damped last value, better than either). An outer layer on absolute losses chooses between
-the arms and `combined`; it carries the guarantee against each single arm, which linearised losses alone give up against an arm that
-is huge with changing sign. Labels use one layer: a vote by weight, losses 0 or 1; the vote errs at most twice as often as the weights
-do on average.
+What it promises, with K arms and at most d outcomes that arrive between a prediction and its own:
 
-Delay: learning happens in order of arrival, on the forecasts that were stored with the prediction, with the weights of that moment
-(Joulani, György and Szepesvári, "Online Learning under Delayed Feedback", ICML 2013): the guarantee holds for the sequence as it
-arrives, and what is published lags it by the outcomes that are still under way.
+- Numbers. Errors count in units of the usual naive error at the time (`MixtureState.scale`), one outcome at most `CAP` of them. Over any
+  stretch of outcomes that ends with the T-th, the published forecast loses at most CAP * sqrt((1 + 2d) * K * T) such units against any arm
+  awake in it. Proof: with R the regrets and r an outcome's, |R|^2 grows by at most |r|^2 + 2 R.r; weights read d outcomes ago make
+  R.r <= d * max|r|^2 by convexity; R bounds the sum of r over a stretch because of the floor. It holds as long as no cap or
+  reach binds otherwise at the outcome than it did at the prediction.
+- Labels. Without delay the weighted vote errs at most 2 * (errors of the best arm + sqrt(K * T)) times (a wrong vote costs at least half
+  the weight); delay adds what the weights moved in the meantime. In practice it stays beside the best arm.
 
-Safety: before mixing, and in the losses alike, every forecast is drawn to the hull of the experts that stay near the series' level
-(`experts.NEAR`), widened by `REACH` usual moves (`MixtureState.scale`: the running mean error of the first of them); losses are counted in
-those units and cut at 1. So an arm that answers 1e300, always or once in a hundred times, moves the mixture by a bounded amount, and what it is
-charged is what it did.
+A hostile arm cannot break it: arms that are not naive are held within `REACH` units of the naive ones, which depend on truths alone,
+so a number as high as floats go is a poor forecast and no more. The units follow the median naive error by bounded steps.
+
+Texts cannot be mixed: the model's goes out where there is one. Scoring and intervals are left to their modules.
+
+References: Tammelin (2014), arXiv 1407.5042; Gaillard, Stoltz, van Erven (2014), A Second-order Bound with Excess Losses, COLT (sleeping
+arms, same potential); Joulani, György, Szepesvári (2013), Online Learning under Delayed Feedback, ICML; Flaspohler et al. (2021),
+Online Learning with Optimism and Delay, ICML, arXiv 2106.06885.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 
-from agents.experts import EXPERTS, NEAR
-from agents.scoring import MODEL, RULES
+from agents import experts
 from schemas.messages import Answer, Value
+from schemas.settings import TargetSettings
 from schemas.state import MixtureState
 
-#: Usual moves that an arm may lie outside the near experts' hull.
-REACH = 4.0
-#: Outcomes over which the usual move is averaged, and by how much one may exceed it: one absurd truth does not set the scale.
-SPAN = 50
-CEILING = 4.0
+MODEL = "model"
 
-COMBINED = "combined"
-#: Where no arm has earned a weight yet, the first of these that has an answer speaks: the last value until something beats it.
-ORDER = ("reference", "last", COMBINED, MODEL, *(n for n in EXPERTS["number"] if n not in NEAR[:2]), "markov", "most-frequent", RULES)
-#: Prefix of the inner layer's arms in `MixtureState`.
-_INNER = "inner/"
-_DIGITS = 9
-
-
-def weights(state: MixtureState, arms: Iterable[str], *, prefix: str = "") -> dict[str, float]:
-    """The weights of the arms that have an answer; they sum to 1. Arms without weight are left out.
-
-    Examples
-    --------
-    >>> weights(MixtureState(), ["zero", "last"])
-    {'last': 1.0}
-    """
-    awake = list(arms)
-    earned = {}
-    for arm in awake:
-        regret = state.regret.get(prefix + arm, 0.0)
-        if regret > 0:
-            earned[arm] = regret / (1.0 + state.square.get(prefix + arm, 0.0))
-    if not earned:
-        best = max(awake, key=lambda arm: (state.regret.get(prefix + arm, 0.0), -_place(arm)))
-        return {best: 1.0}
-    total = sum(earned.values())
-    return {arm: weight / total for arm, weight in earned.items()}
+#: How far outside the naive forecasts another arm may pull, in usual errors: rarely felt by an honest one, and what a hostile one that had
+#: earned all weight costs per prediction until its bad outcomes arrive.
+REACH = 3.0
+#: What one outcome may count, in usual errors; an outlier among truths is no reason to change arms for good.
+CAP = 4.0
+#: The unit moves by at most about this share per outcome: -9999 as a first error instead of 2 is forgotten within some 70 outcomes.
+SCALE_RATE = 1 / 8
+#: Errors above are as bad as it gets; keeps sums and differences finite.
+WORST = 1e300
+#: Decimals of stored regrets; keeps bytes short and stable.
+PRECISION = 6
 
 
-def combine(state: MixtureState, forecasts: Mapping[str, float]) -> float:
-    """The mixture of numbers.
+def publish(state: MixtureState, forecasts: Mapping[str, Value], target: TargetSettings, fallback_order: Sequence[str]) -> Answer | None:
+    """Mix forecasts into the one that goes out; None without any.
 
     Parameters
     ----------
     forecasts
-        By arm; at least one. Not clipped by the caller.
+        Each arm's forecast, by name: `model`, `rules`, and those of `agents.experts.names`.
+    fallback_order
+        Arms to follow before anything has been learned, best first.
+
+    Returns
+    -------
+    Answer
+        For labels, `top` holds those that were voted for, best first, then what arms without weight say; at most `target.top_k`.
 
     Examples
     --------
-    >>> combine(MixtureState(), {"last": 3.0, "zero": 0.0})
-    3.0
+    >>> arms = {"persistence": 10.0, "mean": 20.0}
+    >>> publish(MixtureState(), arms, TargetSettings(), ("persistence",)).value
+    10.0
+    >>> publish(MixtureState(regret={"persistence": 1.0, "mean": 3.0}), arms, TargetSettings(), ("persistence",)).value
+    17.5
     """
-    return _layers(state, forecasts).mixed
-
-
-def update(state: MixtureState, forecasts: Mapping[str, float], truth: float) -> MixtureState:
-    """Learn from a number's first truth; `forecasts` are those stored with the prediction, by arm."""
     if not forecasts:
+        return None
+    order = [name for name in fallback_order if name in forecasts] + sorted(name for name in forecasts if name not in fallback_order)
+    if target.kind == "text":
+        return Answer(value=forecasts[MODEL if MODEL in forecasts else order[0]])
+    if target.kind == "category":
+        weights = _weights(state, forecasts) or {order[0]: 1.0}
+        votes = dict.fromkeys((str(forecasts[name]) for name in order), 0.0)
+        for name, weight in weights.items():
+            votes[str(forecasts[name])] += weight
+        top = tuple(sorted(votes, key=lambda label: -round(votes[label], PRECISION)))[: target.top_k]
+        return Answer(value=top[0], top=top)
+    within = _within_reach(state, forecasts, target)
+    if not within:
+        return None
+    weights = _weights(state, within) or {next(name for name in order if name in within): 1.0}
+    mixed = sum(weight * within[name] for name, weight in weights.items())
+    # Rounding in the sum must not carry it out of the arms' hull, nor out of what a float can hold.
+    return Answer(value=experts.settled(min(max(mixed, min(within.values())), max(within.values())), target))
+
+
+def learn(state: MixtureState, forecasts: Mapping[str, Value], published: Answer, truth: Value, target: TargetSettings) -> MixtureState:
+    """Take in one outcome, with what was stored when its prediction was made. Call it in the order in which outcomes arrive."""
+    if target.kind == "text":
         return state
-    layers = _layers(state, forecasts)
-    n = state.n + 1
-    first = next((forecasts[arm] for arm in NEAR if arm in forecasts), layers.mixed)
-    move = abs(first - truth)
-    scale = state.scale + (min(move, CEILING * state.scale) - state.scale) / min(n, SPAN) if state.scale > 0 else move
-    unit = REACH * scale or 1.0
-    slope = (layers.combined > truth) - (layers.combined < truth)
-    loss = abs(layers.mixed - truth)
-    regrets = {_INNER + arm: slope * (layers.combined - value) / unit for arm, value in layers.clipped.items()}
-    regrets |= {arm: (loss - abs(value - truth)) / unit for arm, value in layers.clipped.items()}
-    regrets[COMBINED] = (loss - abs(layers.combined - truth)) / unit
-    return _learn(state, regrets, n=n, scale=round(scale, _DIGITS))
-
-
-def vote(state: MixtureState, answers: Mapping[str, Answer], prior: Sequence[str], top_k: int) -> Answer:
-    """The mixture of labels: the label with most weight, and the ranking behind it.
-
-    Parameters
-    ----------
-    answers
-        By arm; an arm's ranked labels count for the ranking after the first.
-    prior
-        All labels, the likeliest first; decides ties and fills the ranking.
-
-    Examples
-    --------
-    >>> vote(MixtureState(), {"last": Answer(value="rain")}, ["sun", "rain", "fog"], 2)
-    Answer(value='rain', top=('rain', 'sun'))
-    """
-    if not answers:
-        return Answer.model_construct(value=prior[0], top=tuple(prior[:top_k]))
-    votes: dict[str, float] = {}
-    ranking: dict[str, float] = {}
-    for arm, weight in weights(state, answers).items():
-        answer = answers[arm]
-        votes[str(answer.value)] = votes.get(str(answer.value), 0.0) + weight
-        for place, label in enumerate(answer.top):
-            ranking[label] = ranking.get(label, 0.0) + weight / (place + 1)
-    # An arm without weight still knows more about the second place than frequencies do.
-    named = {str(answer.value) for answer in answers.values()}
-    places = {label: place for place, label in enumerate(prior)}
-    last = len(places)
-    ordered = sorted(
-        {*places, *named},
-        key=lambda label: (-round(votes.get(label, 0.0), 9), -round(ranking.get(label, 0.0), 9), label not in named, places.get(label, last)),
-    )
-    return Answer.model_construct(value=ordered[0], top=tuple(ordered[:top_k]))
-
-
-def update_vote(state: MixtureState, answers: Mapping[str, Value], truth: str) -> MixtureState:
-    """Learn from a label's first truth; `answers` are those stored with the prediction, by arm."""
-    if not answers:
+    if target.kind == "category":
+        return _regretting(state, _label_regrets(state, forecasts, published, truth))
+    if isinstance(truth, str) or isinstance(published.value, str):
         return state
-    losses = {arm: 0.0 if value == truth else 1.0 for arm, value in answers.items()}
-    own = sum(weight * losses[arm] for arm, weight in weights(state, answers).items())
-    return _learn(state, {arm: own - loss for arm, loss in losses.items()}, n=state.n + 1, scale=state.scale)
+    state = state.model_copy(update={"scale": _scale(state, forecasts, truth, target)})
+    if not state.scale:
+        return state
+    loss = _error(published.value, truth)
+    within = _within_reach(state, forecasts, target)
+    return _regretting(state, {name: (loss - _error(value, truth)) / state.scale for name, value in within.items()})
 
 
-class _Layers:
-    """Both layers' answers on one set of forecasts."""
-
-    __slots__ = ("clipped", "combined", "mixed")
-
-    def __init__(self, clipped: Mapping[str, float], combined: float, mixed: float) -> None:
-        self.clipped = clipped
-        self.combined = combined
-        self.mixed = mixed
+def _weights(state: MixtureState, forecasts: Mapping[str, Value]) -> dict[str, float]:
+    """Shares of the arms that are awake and have regret, summing to 1; empty if none has."""
+    regrets = {name: state.regret[name] for name in sorted(forecasts) if state.regret.get(name, 0.0) > 0}
+    total = sum(regrets.values())
+    return {name: regret / total for name, regret in regrets.items()}
 
 
-def _layers(state: MixtureState, forecasts: Mapping[str, float]) -> _Layers:
-    clip = _corridor(state, forecasts)
-    clipped = {arm: clip(value) for arm, value in forecasts.items()}
-    inner = weights(state, clipped, prefix=_INNER)
-    combined = sum(weight * clipped[arm] for arm, weight in inner.items())
-    candidates = {**clipped, COMBINED: combined}
-    mixed = sum(weight * candidates[arm] for arm, weight in weights(state, candidates).items())
-    return _Layers(clipped, combined, mixed)
+def _regretting(state: MixtureState, regrets: Mapping[str, float]) -> MixtureState:
+    """Add an outcome's regrets. Arms at the floor are left out, so a state holds what it needs."""
+    summed = {name: state.regret.get(name, 0.0) + min(max(regret, -CAP), CAP) for name, regret in regrets.items()}
+    merged = {**state.regret, **summed}
+    return state.model_copy(update={"regret": {name: kept for name in sorted(merged) if (kept := round(merged[name], PRECISION)) > 0}})
 
 
-def _corridor(state: MixtureState, forecasts: Mapping[str, float]) -> Callable[[float], float]:
-    near = [forecasts[arm] for arm in NEAR if arm in forecasts]
-    if not near:
-        return lambda value: value
-    low, high = min(near) - REACH * state.scale, max(near) + REACH * state.scale
-    return lambda value: min(max(value, low), high)
+def _label_regrets(state: MixtureState, forecasts: Mapping[str, Value], published: Answer, truth: Value) -> dict[str, float]:
+    """Regrets against the weights' expected error: the vote's own error is not convex in them, and regret for it would not be bounded."""
+    missed = {name: float(value != truth) for name, value in forecasts.items()}
+    weights = _weights(state, forecasts)
+    expected = sum(weight * missed[name] for name, weight in weights.items()) if weights else float(published.value != truth)
+    return {name: expected - miss for name, miss in missed.items()}
 
 
-def _learn(state: MixtureState, regrets: Mapping[str, float], *, n: int, scale: float) -> MixtureState:
-    regret, square = dict(state.regret), dict(state.square)
-    for arm, found in regrets.items():
-        bounded = min(max(found, -1.0), 1.0)
-        regret[arm] = round(regret.get(arm, 0.0) + bounded, _DIGITS)
-        square[arm] = round(square.get(arm, 0.0) + bounded * bounded, _DIGITS)
-    return MixtureState.model_construct(regret=regret, square=square, scale=scale, n=n)
+def _within_reach(state: MixtureState, forecasts: Mapping[str, Value], target: TargetSettings) -> dict[str, float]:
+    numbers = {name: value for name, value in forecasts.items() if not isinstance(value, str)}
+    naive = [numbers[name] for name in experts.names(target) if name in numbers]
+    if not naive:
+        return numbers
+    low, high = min(naive) - REACH * state.scale, max(naive) + REACH * state.scale
+    return {name: min(max(value, low), high) for name, value in numbers.items()}
 
 
-def _place(arm: str) -> int:
-    return ORDER.index(arm) if arm in ORDER else len(ORDER)
+def _scale(state: MixtureState, forecasts: Mapping[str, Value], truth: float, target: TargetSettings) -> float:
+    """The usual naive error: a median over arms, followed over outcomes in the logarithm by bounded steps; hits say nothing of its size."""
+    naive = experts.names(target)
+    missed = [_error(value, truth) for name, value in forecasts.items() if name in naive and not isinstance(value, str)]
+    usual = statistics.median(missed) if missed else 0.0
+    if not usual:
+        return state.scale
+    if not state.scale:
+        return float(f"{usual:.6g}")
+    step = min(max(math.log(usual) - math.log(state.scale), -1.0), 1.0)
+    return float(f"{state.scale * math.exp(SCALE_RATE * step):.6g}")
+
+
+def _error(forecast: float, truth: float) -> float:
+    return min(abs(forecast - truth), WORST)

@@ -215,9 +215,11 @@ def rewrite_messages(
     *,
     conditions: Sequence[str] = (),
     mixed: Sequence[str] = (),
+    topic: str = "",
+    notes: bool = False,
     form: str,
 ) -> Messages:
-    """The prompt of a rewrite, in the memory's form."""
+    """The prompt of a rewrite, in the memory's form; a note is asked for where there is a `topic`, or `notes` without one."""
     outcomes = {
         "missed": listing.missed,
         "right": listing.right,
@@ -234,8 +236,9 @@ def rewrite_messages(
             conditions=conditions,
             mixed=mixed,
             most_rules=answers.PROPOSED_RULES,
-            notes=settings.memory.max_notes > 0,
-            numbers_allowed=settings.target.kind == "text",
+            topic=topic,
+            notes=notes,
+            target=target_text(settings.target),
             form=form,
             **outcomes,
         )

@@ -1,77 +1,130 @@
-"""How an answer in free text is compared with the truth: `exact`, `normalised`, `checker:<import path>`, `judge`.
+"""Whether a text answers like the truth: to the letter, in its words, or by a function of the user's.
 
-`exact` and `normalised` are functions of two texts and live here, as does calling a checker. `judge` asks a model, which is the
-forecaster's business; this module only says that it must be asked.
-
-A checker is a function of somebody else's: `check(values, answer, truth) -> (passed, message)`, with the observation's values, the
-answer's text and the truth (None where the settings name no source of truths: a format check, a test run). Its verdict is what
-counts as the truth, and its message becomes the outcome's note and so the feedback. A checker is called with the event loop waiting:
-what runs longer than some milliseconds must be quick to look up, not to compute.
+`target.scorer` says which. What `judge` means, a model in place of a truth, is `agents.judge`'s and refused here.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
-from schemas.messages import Scalar
+from agents.errors import AgentError
 
-Checker = Callable[[Mapping[str, Scalar], str, str | None], tuple[bool, str]]
+CHECKER = "checker:"
 
-_EDGES = " \t.,;:!?\"'`()[]{}"
-
-
-def normalised(text: str) -> str:
-    """Case, width, runs of white space and punctuation at either end do not matter.
-
-    Examples
-    --------
-    >>> normalised('  "Heart   Failure." ')
-    'heart failure'
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(folded.split()).strip(_EDGES)
+#: One spelling of what keyboards and typesetters write differently.
+_ALIKE = str.maketrans({"’": "'", "‘": "'", "−": "-"})
+#: Punctuation in Unicode's book, but part of what a word says: `5%`, `c#`, `r&`, `@home`.
+_MEANT = "%#&@"
+_NUMBER = re.compile(r"-?\.?\d")
 
 
-def same_text(answer: str, truth: str, scorer: str) -> bool:
-    """Compare by `exact`; by `normalised` for every other scorer, which for `judge` is the way out where it gives no verdict."""
-    return answer == truth if scorer == "exact" else normalised(answer) == normalised(truth)
+class Verdict(NamedTuple):
+    """Whether an answer is right, and what a checker said about it (empty: nothing)."""
+
+    hit: bool
+    message: str = ""
 
 
-def needs_verdict(scorer: str) -> bool:
-    """Whether a scorer's verdict has to be fetched before an outcome can be scored."""
-    return scorer == "judge" or scorer.startswith("checker:")
+class CheckerFailed(AgentError):
+    """A user's checker cannot be loaded, raised, or answered with something that is no verdict."""
+
+    slug = "checker"
 
 
-@lru_cache(maxsize=16)
-def load_checker(scorer: str) -> Checker | None:
-    """The function that `checker:package.module:function` names; None for the other scorers.
+Checker = Callable[[str, str], Verdict]
+
+
+def matches(answer: str, truth: str, scorer: str) -> Verdict:
+    """Compare an answer with the truth.
+
+    Parameters
+    ----------
+    scorer
+        `exact`: equal characters. `normalised`: equal words, whatever their case, spacing, punctuation and compatibility forms.
+        `checker:package.module:function`: that function's verdict.
 
     Raises
     ------
+    CheckerFailed
+        The checker cannot be loaded, raised, or returned neither a bool nor a pair of bool and text.
     ValueError
-        The module cannot be imported, or has no such function.
+        Another scorer.
+
+    Examples
+    --------
+    >>> matches("  The CAT, sat. ", "the cat sat", "normalised").hit, matches("Cat", "cat", "exact").hit
+    (True, False)
     """
-    if not scorer.startswith("checker:"):
-        return None
-    _, module, name = scorer.split(":")
-    try:
-        found: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"target.scorer: {scorer!r} cannot be loaded: {error}") from error
-    if not callable(found):
-        raise ValueError(f"target.scorer: {scorer!r} is no function")
-    checker: Checker = found
-    return checker
+    if scorer == "exact":
+        return Verdict(answer == truth)
+    if scorer == "normalised":
+        return Verdict(normalised(answer) == normalised(truth))
+    if scorer.startswith(CHECKER):
+        return load_checker(scorer)(answer, truth)
+    raise ValueError(f"scorer {scorer!r} compares no texts; known: exact, normalised, {CHECKER}package.module:function")
 
 
-def check(checker: Checker, values: Mapping[str, Scalar], answer: str, truth: str | None) -> tuple[bool, str]:
-    """Ask a checker. One that fails on an answer has not passed it, and the message says what happened."""
+def normalised(text: str) -> str:
+    """The text's words, case folded, one space between.
+
+    Only punctuation at a word's edge goes: `3.5` and `35` differ, and so do `-3` and `3`, `5%` and `5`. Text without any word is kept.
+
+    Examples
+    --------
+    >>> normalised("“Straße” -- 3.5, -3!")
+    'strasse 3.5 -3'
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(_ALIKE)
+    words = [_bare(word) for word in folded.split()]
+    return " ".join(word for word in words if word) or " ".join(folded.split())
+
+
+@lru_cache(maxsize=64)
+def load_checker(spec: str) -> Checker:
+    """The function behind `checker:package.module:function` (the prefix may be left out); called with answer and truth.
+
+    Raises
+    ------
+    CheckerFailed
+        No such module or function, or the module fails to import.
+    """
+    module_name, _, name = spec.removeprefix(CHECKER).partition(":")
     try:
-        passed, message = checker(values, answer, truth)
+        function = getattr(importlib.import_module(module_name), name)
     except Exception as error:
-        return False, f"the checker failed on this answer: {type(error).__name__}: {error}"
-    return bool(passed), str(message)
+        raise CheckerFailed(f"{spec}: cannot be loaded: {type(error).__name__}: {error}") from error
+    if not callable(function):
+        raise CheckerFailed(f"{spec}: {name} is a {type(function).__name__}, not a function")
+
+    def check(answer: str, truth: str) -> Verdict:
+        try:
+            said = function(answer, truth)
+        except Exception as error:
+            raise CheckerFailed(f"{spec}: raised {type(error).__name__}: {error}") from error
+        match said:
+            case bool():
+                return Verdict(said)
+            case (bool() as hit, str() as message):
+                return Verdict(hit, message)
+        raise CheckerFailed(f"{spec}: returned {said!r:.100}; a checker returns a bool, or a bool and a message")
+
+    return check
+
+
+def _bare(word: str) -> str:
+    """The word without punctuation around it, but with a number's sign and decimal point."""
+    start, end = 0, len(word)
+    while start < end and _is_punctuation(word[start]) and not _NUMBER.match(word, start):
+        start += 1
+    while end > start and _is_punctuation(word[end - 1]):
+        end -= 1
+    return word[start:end]
+
+
+def _is_punctuation(character: str) -> bool:
+    return unicodedata.category(character).startswith("P") and character not in _MEANT

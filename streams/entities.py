@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from agents.forecaster import Event, Forecaster, Orphan, Step
+import orjson
 
+from agents.forecaster import Event, Forecaster, Orphan, Step
 from agents.rewriting import Proposal
 from schemas.codec import DecodeError, encode
 from schemas.mapping import Record
@@ -75,11 +76,12 @@ class Entities:
         #: Time of the newest observation waiting in each entity's lane, so that an overtaken one is not worth a call.
         self._newest: dict[str, datetime] = {}
         self._rewriting: dict[str, asyncio.Task[None]] = {}
+        self._partition_states: dict[int, PartitionState] = {}
 
     # -- into the lane
 
     async def dispatch(self, item: Item, lease: Lease) -> None:
-        """Put an item into its lane: its entity's, or the partition's own for what has no readable entity."""
+        """Put an item into its entity's lane; one that cannot be read goes to the dead letters in a lane of its own."""
         if item.record.value is None:
             self._metrics.processed(item.role, "tombstone")
             item.tracker.close(item.entry)
@@ -87,21 +89,15 @@ class Entities:
         try:
             message = decode(item, self._settings, self._partitions, self._clock())
         except DecodeError as error:
-            refusal = error
-            await self._lanes.submit(
-                self._lane(item.tp.partition, None), lambda: self._finish(item, lease, self._refuse(item, lease, refusal))
-            )
+            refusal, lane = error, b"%s/%d/%d" % (item.role.encode(), item.tp.partition, item.entry.offset)
+            await self._lanes.submit(lane, lambda: self._finish(item, lease, self._refuse(item, lease, refusal)))
             return
         if isinstance(message, Observation):
             newest = self._newest.get(message.entity)
             if newest is None or message.time > newest:
                 self._newest[message.entity] = message.time
-        lane = self._lane(item.tp.partition, message.entity)
+        lane = _lane(item.tp.partition, message.entity)
         await self._lanes.submit(lane, lambda: self._finish(item, lease, self._apply(item, message, lease)))
-
-    @staticmethod
-    def _lane(partition: int, entity: str | None) -> bytes:
-        return PARTITION_KEY + b"%d" % partition if entity is None else b"%d/" % partition + entity.encode()
 
     async def _finish(self, item: Item, lease: Lease, work: Awaitable[None]) -> None:
         try:
@@ -179,19 +175,31 @@ class Entities:
     # -- dead letters
 
     async def _refuse(self, item: Item, lease: Lease, error: DecodeError) -> None:
-        """Dead-letter a record without a readable entity; the partition's own record remembers how far that got."""
+        """Dead-letter a record that cannot be read; the partition's own record remembers how far that got.
+
+        Nothing is awaited before the write is queued, so writes are queued in the order of the partition, and a run of bad records shares
+        transactions.
+        """
         partition = item.tp.partition
-        raw = self._table.read(partition, PARTITION_KEY)
-        state = PartitionState() if raw is None else PartitionState.model_validate_json(raw)
+        state = self._partition_state(partition)
         if state.dead_lettered.get(item.position, -1) >= item.record.offset:
             self._metrics.processed(item.role, "duplicate")
             return
         state = state.model_copy(update={"dead_lettered": {**state.dead_lettered, item.position: item.record.offset}})
         lease.check()
+        self._partition_states[partition] = state
         await self._writer(partition).write((PARTITION_KEY, encode(state)), [self._dead_letter(item.record, error.reason, error.detail)])
         self._metrics.processed(item.role, "dead-lettered")
         self._metrics.dead_lettered(error.reason)
         log.warning("dead-lettered: %s", error.reason, extra={**self._where(item, None), "content": error.detail})
+
+    def _partition_state(self, partition: int) -> PartitionState:
+        """The partition's own record as this lease has queued it, which may be ahead of what is committed."""
+        state = self._partition_states.get(partition)
+        if state is None:
+            raw = self._table.read(partition, PARTITION_KEY)
+            state = PartitionState() if raw is None else PartitionState.model_validate(orjson.loads(raw))
+        return state
 
     async def _refuse_applied(self, item: Item, lease: Lease, state: EntityState, reason: str, detail: str) -> None:
         """Dead-letter a record that its entity could not take; the entity's state stays as it was, but for the offset."""
@@ -210,7 +218,7 @@ class Entities:
 
     async def run_due(self, partition: int, entity: str, lease: Lease, *, truths_read: bool) -> None:
         """Put an entity's due work into its lane: expiry, orphans, a wanted rewrite."""
-        await self._lanes.submit(self._lane(partition, entity), lambda: self._due(partition, entity, lease, truths_read))
+        await self._lanes.submit(_lane(partition, entity), lambda: self._due(partition, entity, lease, truths_read))
 
     async def _due(self, partition: int, entity: str, lease: Lease, truths_read: bool) -> None:
         state = self._read(partition, entity)
@@ -239,7 +247,7 @@ class Entities:
         async def rewrite() -> None:
             # Outside the lane: predictions of the entity go on while the model writes.
             proposal = await self._core.ask(request)
-            await self._lanes.submit(self._lane(partition, state.entity), lambda: self._take_over(partition, state.entity, lease, proposal))
+            await self._lanes.submit(_lane(partition, state.entity), lambda: self._take_over(partition, state.entity, lease, proposal))
 
         task = asyncio.create_task(rewrite(), name=f"rewrite {state.entity}")
         self._rewriting[state.entity] = task
@@ -322,6 +330,11 @@ class Entities:
         for task in list(self._rewriting.values()):
             task.cancel()
         self._newest.clear()
+        self._partition_states.clear()
+
+
+def _lane(partition: int, entity: str) -> bytes:
+    return b"%d/" % partition + entity.encode()
 
 
 def scan_due(table: StateTable, partition: int) -> list[tuple[str, int]]:
