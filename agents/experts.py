@@ -52,7 +52,7 @@ def update(state: ExpertsState, value: Value, time: datetime, target: TargetSett
     known = _fitting(value, target)
     if known is None or (state.last_time is not None and time <= state.last_time):
         return state
-    n = state.n + 1
+    n = 1 if isinstance(known, float) and state.first is None else state.n + 1
     changed: dict[str, object] = {"n": n, "last": known, "last_time": time}
     if isinstance(known, float):
         # A convex combination: finite for any two finite numbers, unlike `mean + (value - mean) / n`.
@@ -118,7 +118,7 @@ def _numbers(state: ExpertsState, target: TargetSettings, last: float | None) ->
         found[PERSISTENCE] = last
         if state.n > 1 and state.first is not None and isinstance(state.last, float):
             found[DRIFT] = last + (state.last / (state.n - 1) - state.first / (state.n - 1))
-    if state.n:
+    if state.first is not None:
         found[MEAN] = state.mean
     recent = [value for value in state.recent if isinstance(value, float)]
     if recent:

@@ -31,6 +31,12 @@ MOST_REPEATS = 4
 SHRINK_TO = 0.3
 SHRINK_FROM = 40
 
+#: Words that a target's description may hold and that name nothing.
+_COMMON = frozenset(
+    {"the", "and", "for", "with", "from", "that", "this", "which", "when", "then", "after", "before", "will", "next", "last", "latest"}
+    | {"value", "values", "outcome", "time", "day", "hour", "week", "month", "one", "two", "case", "cases", "each", "all", "any"}
+    | {"are", "was", "has", "have", "not", "its", "our", "their"}
+)
 _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
 
 #: The sentences of all prompt files, which a model that has nothing to say repeats.
@@ -77,7 +83,7 @@ def ground_of(ledger: Ledger, settings: Settings, outcomes: Sequence[str], held:
         said += [value for value in row.values.values() if isinstance(value, str)]
         if isinstance(row.truth, str):
             said.append(row.truth)
-    vocabulary = frozenset(word for text in dict.fromkeys(said) for word in _words(text) if len(word) > 2)
+    vocabulary = frozenset(word for text in dict.fromkeys(said) for word in _words(text) if len(word) > 2 and word not in _COMMON)
     claims = tuple(claim for text in held if (claim := claim_of(text, ledger.rows, settings)) is not None)
     return Ground(ledger, settings, vocabulary, (*INSTRUCTIONS, *outcomes), tuple(held), numbers, claims)
 

@@ -142,10 +142,10 @@ def _within_reach(state: MixtureState, forecasts: Mapping[str, Value], target: T
 
 
 def _scale(state: MixtureState, forecasts: Mapping[str, Value], truth: float, target: TargetSettings) -> float:
-    """The usual naive error: a median over arms, followed over outcomes in the logarithm by bounded steps; hits say nothing of its size."""
+    """The usual naive error: the lower median over arms (means keep an outlier for long), followed over outcomes in the logarithm by bounded steps; hits say nothing of its size."""
     naive = experts.names(target)
     missed = [_error(value, truth) for name, value in forecasts.items() if name in naive and not isinstance(value, str)]
-    usual = statistics.median(missed) if missed else 0.0
+    usual = statistics.median_low(missed) if missed else 0.0
     if not usual:
         return state.scale
     if not state.scale:

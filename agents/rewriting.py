@@ -10,8 +10,9 @@ Nothing here asks a model or reads a clock; `agents.asking` asks, the forecaster
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -19,14 +20,17 @@ from agents import answers
 from agents.answers import ProposedRewrite
 from agents.budget import TokenCounter
 from agents.conditions import describe, holds, terms
+from agents.errors import PromptTooLong
 from agents.guards import check, ground_of, shrinks, within_words
 from agents.ledger import Ledger
 from agents.memory import FORMS, NOTES, RULES, kept_rejections, refusal, revise
 from agents.prompt import Detail, Listing, Messages, fit, rewrite_messages
-from agents.rules import PURE, Evidence, held, measure, same_conclusion, select, statement_of
+from agents.rules import PURE, Evidence, held, measure, promising, same_conclusion, select, statement_of
 from schemas.messages import MemoryRevision, ModelCall, Rejection
 from schemas.settings import Settings
 from schemas.state import Condition, EntityState, FoldedFeedback, Memory, Rule, Statement
+
+logger = logging.getLogger(__name__)
 
 #: Conditions that one proposal may choose from.
 OFFERED = 16
@@ -98,33 +102,41 @@ def wants_rewrite(state: EntityState, settings: Settings) -> bool:
 
 
 def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounter) -> RewriteRequest | None:
-    """Make the question for a rewrite; None where there is nothing to learn from.
-
-    Raises
-    ------
-    agents.errors.PromptTooLong
-        λ has no room for it.
-    """
+    """Make the question for a rewrite; None where there is nothing to learn from, or where λ has no room for it (logged)."""
     if not state.feedback:
         return None
     ledger = Ledger(state, settings)
     limit = answers.answer_tokens(settings, "rewrite")
     if settings.memory.form == "free-text":
-        offer = _Offer({}, (), ())
+        offer = _Offer()
         schema, form = answers.free_text_schema(), answers.free_text_form()
     else:
         offer = _offer(state, settings, ledger)
-        notes = settings.memory.max_notes > 0
-        if not offer.first and not notes:
+        if not offer.first and not offer.note:
             return None
-        schema = answers.evidence_schema(offer.first, tuple(offer.conditions), notes=notes, numbers=settings.target.kind == "text")
-        form = answers.evidence_form(rules=bool(offer.first), notes=notes)
+        schema = answers.evidence_schema(offer.first, tuple(offer.conditions), notes=offer.note, numbers=settings.target.kind == "text")
+        form = answers.evidence_form(rules=bool(offer.first), notes=offer.note)
 
     def build(detail: Detail) -> Messages:
         listing = Listing.of(state.feedback, state.folded, detail)
-        return rewrite_messages(state, settings, ledger, listing, detail, conditions=offer.first, mixed=offer.mixed, form=form)
+        return rewrite_messages(
+            state,
+            settings,
+            ledger,
+            listing,
+            detail,
+            conditions=offer.first,
+            mixed=offer.mixed,
+            topic=offer.topic,
+            notes=offer.note,
+            form=form,
+        )
 
-    fitted = fit(build, counter, "rewrite", answer_tokens=limit, budget=settings.model.context_budget)
+    try:
+        fitted = fit(build, counter, "rewrite", answer_tokens=limit, budget=settings.model.context_budget)
+    except PromptTooLong as error:
+        logger.warning("%s: no rewrite: %s", state.entity, error)
+        return None
     return RewriteRequest(
         entity=state.entity,
         revision=state.memory.revision,
@@ -176,22 +188,30 @@ class _Weighed:
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """Conditions to choose from: all by wording, those for `a_when`, and held ones whose outcomes are mixed."""
+    """Conditions to choose from: all by wording, those for `a_when`, held ones whose outcomes are mixed; whether a note is wanted, on what."""
 
-    conditions: Mapping[str, Condition]
-    first: tuple[str, ...]
-    mixed: tuple[str, ...]
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    first: tuple[str, ...] = ()
+    mixed: tuple[str, ...] = ()
+    note: bool = False
+    topic: str = ""
 
 
 def _offer(state: EntityState, settings: Settings, ledger: Ledger) -> _Offer:
     """What the model may choose from.
 
-    Offered are conditions that no rule has settled, those first that hold where the forecast missed: what a model is not shown it
-    cannot propose, and what it got right without a rule is no reason to hide a condition. Fields take turns, so that a field with many
-    conditions crowds out none.
+    Offered are conditions that no rule has settled, all fields in turn, so that a field with many conditions crowds out none, and also
+    those that hold where nothing was missed: what a model is not shown it cannot propose. Conditions that the ledger already speaks
+    against come last, those that hold where the forecast missed come first: a small model tends to take what it reads first.
+
+    A note is asked for on one field that no note names yet, while there is room for notes: asked for a note on anything, a small model
+    repeats the one it has just read. Texts have no conditions and always get a note.
     """
-    if settings.target.kind == "text" or len(ledger.matched) < OFFERED_FROM:
-        return _Offer({}, (), ())
+    notes = [statement.text for statement in state.memory.sections.get(NOTES, ())]
+    if settings.target.kind == "text":
+        return _Offer(note=settings.memory.max_notes > 0)
+    if len(ledger.matched) < OFFERED_FROM:
+        return _Offer()
     rules = held(state.memory)
     known = [condition for rule in rules for condition in rule.when]
     found = terms(ledger.matched, texts=settings.observations.text_fields, known=known)
@@ -199,23 +219,27 @@ def _offer(state: EntityState, settings: Settings, ledger: Ledger) -> _Offer:
     lately = {feedback.seq for feedback in state.feedback}
     settled = {rule.when[0] for rule in rules if len(rule.when) == 1 and _is_settled(rule, measure(rule, ledger.cases), settings)}
 
-    def weight(condition: Condition) -> tuple[int, int]:
+    def weight(condition: Condition) -> tuple[bool, int, int]:
         rows = [row.seq for row in ledger.matched if row.seq in lately and holds(condition, row.values)]
-        return -sum(seq in missed for seq in rows), -len(rows)
+        return not promising(condition, ledger.cases), -sum(seq in missed for seq in rows), -len(rows)
 
+    weights = {condition: weight(condition) for condition in found}
     by_field: dict[str, list[Condition]] = {}
-    for condition in sorted(found, key=lambda c: (*weight(c), describe(c))):
+    for condition in sorted(found, key=lambda c: (*weights[c], describe(c))):
         by_field.setdefault(condition.field, []).append(condition)
     rounds = sorted(
-        ((turn, weight(condition), condition) for conditions in by_field.values() for turn, condition in enumerate(conditions)),
-        key=lambda item: (item[0], item[1], describe(item[2])),
+        ((turn, weights[condition], condition) for conditions in by_field.values() for turn, condition in enumerate(conditions)),
+        key=lambda item: (item[1][0], item[0], item[1], describe(item[2])),
     )
     chosen = [condition for _, _, condition in rounds][:OFFERED]
     first = tuple(describe(condition) for condition in chosen if condition not in settled)
     mixed = tuple(
         describe(rule.when[0]) for rule in rules if isinstance(rule.then, str) and len(rule.when) == 1 and rule.hits < PURE * rule.cases
     )
-    return _Offer({describe(condition): condition for condition in chosen}, first, mixed)
+    topic = ""
+    if len(notes) < settings.memory.max_notes:
+        topic = next((name for name in by_field if not any(name.lower() in note.lower() for note in notes)), "")
+    return _Offer({describe(condition): condition for condition in chosen}, first, mixed, bool(topic), topic)
 
 
 def _is_settled(rule: Rule, evidence: Evidence, settings: Settings) -> bool:

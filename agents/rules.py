@@ -255,6 +255,11 @@ def select(
     return Selection(tuple(candidate.rule(decimals) for candidate in kept), tuple(rejected))
 
 
+def promising(condition: Condition, known: Cases) -> bool:
+    """Whether a rule of this one condition would be let in as things stand."""
+    return _admission(_Candidate((condition,), _measure((condition,), known)), known) is None
+
+
 def same_conclusion(one: Rule, other: Rule, decimals: int) -> bool:
     """Whether two rules conclude the same for a reader: the same label, or adjustments that differ by less than half their spread."""
     if isinstance(one.then, str) or isinstance(other.then, str):

@@ -1,0 +1,162 @@
+"""A worker as its users run it: the command, a TOML file, a Kafka of its own topics."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from deploy.services.ports import free_ports
+from schemas.settings import Settings, load_settings
+from streams import topics
+from streams.kafka import consumer, producer
+from streams.reading import read_topic
+
+#: Seconds after which a test says what it was waiting for; no assertion is about time.
+PATIENCE = 120.0
+
+
+class Worker:
+    """One `palimpsest worker` process."""
+
+    def __init__(self, config: Path, settings: Settings, log: Path) -> None:
+        self.settings, self.log = settings, log
+        self._config = config
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, **environment: str) -> None:
+        """Start it, and return when `/readyz` says so."""
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "streams.cli", "worker", "-c", str(self._config),
+                stdout=output, stderr=output, env={**os.environ, **environment},
+            )  # fmt: skip
+        async with asyncio.timeout(PATIENCE), httpx.AsyncClient(trust_env=False) as client:
+            while True:
+                assert self._process.returncode is None, f"the worker ended with {self._process.returncode}:\n{self.tail()}"
+                try:
+                    if (await client.get(f"{self.url}/readyz")).status_code == 200:
+                        return
+                except httpx.HTTPError:
+                    pass
+                await asyncio.sleep(0.1)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.worker.http_port}"
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    def signal(self, signum: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(signum)
+
+    async def wait(self) -> int:
+        assert self._process is not None
+        return await asyncio.wait_for(self._process.wait(), PATIENCE)
+
+    async def stop(self) -> int:
+        if self.running:
+            self.signal(signal.SIGTERM)
+        return await self.wait()
+
+    async def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        await self.wait()
+
+    async def metrics(self) -> str:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return (await client.get(f"{self.url}/metrics")).text
+
+    def tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+@dataclass
+class Bench:
+    """Topics of one test, a producer, and readers."""
+
+    settings: Settings
+    worker: Worker
+    sent: list[AIOKafkaProducer] = field(default_factory=list)
+
+    async def send(self, role: str, records: list[tuple[bytes | None, bytes, int | None]]) -> None:
+        """Send (key, value, partition) records to an input and wait until the broker has them."""
+        topic = getattr(self.settings.topics, role)
+        async with producer(self.settings.kafka, max_request_size=2_000_000, linger_ms=5) as out:
+            futures = [await out.send(topic, value, key=key, partition=partition) for key, value, partition in records]
+            await asyncio.gather(*futures)
+
+    async def read(self, role: str) -> list[ConsumerRecord]:
+        """Everything committed in an output so far."""
+        found = []
+        async with aclosing(read_topic(self.settings.kafka, getattr(self.settings.topics, role))) as records:
+            async for record in records:
+                found.append(record)
+        return found
+
+    async def messages(self, role: str) -> list[dict[str, Any]]:
+        return [orjson.loads(record.value) for record in await self.read(role)]
+
+    async def until(self, role: str, enough: Callable[[list[ConsumerRecord]], bool]) -> list[ConsumerRecord]:
+        """Follow an output until what was read is enough."""
+        topic = getattr(self.settings.topics, role)
+        seen: list[ConsumerRecord] = []
+        async with consumer(self.settings.kafka, isolation_level="read_committed", auto_offset_reset="earliest") as reader:
+            partitions = reader.partitions_for_topic(topic) or set(range(await self.partitions()))
+            reader.assign([TopicPartition(topic, p) for p in sorted(partitions)])
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    while not enough(seen):
+                        for batch in (await reader.getmany(timeout_ms=200)).values():
+                            seen += batch
+            except TimeoutError:
+                pytest.fail(f"waited in vain; {len(seen)} records in {role}. The worker's log ends:\n{self.worker.tail()}")
+        return seen
+
+    async def partitions(self) -> int:
+        return (await topics.survey(self.settings)).plan[0].partitions
+
+
+@pytest.fixture
+async def make_bench(kafka: str, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+    """Build a bench from the text of a configuration; topic names get a prefix of their own."""
+    workers: list[Worker] = []
+
+    async def make(body: str, *, partitions: int = 4, inputs: bool = True) -> Bench:
+        app = f"it-{secrets.token_hex(4)}"
+        (port,) = free_ports(1)
+        config = tmp_path / f"{app}.toml"
+        config.write_text(body.format(app=app, kafka=kafka, port=port, state=tmp_path / f"{app}-state"))
+        settings = load_settings(config)
+        if inputs:
+            sized = settings.model_copy(update={"topics": settings.topics.model_copy(update={"partitions": partitions})})
+            await topics.create(sized)
+        worker = Worker(config, settings, tmp_path / f"{app}.log")
+        workers.append(worker)
+        return Bench(settings, worker)
+
+    yield make
+    for worker in workers:
+        if worker.running:
+            await worker.kill()
+
+
+def duplicates(values: list[Any]) -> list[Any]:
+    return [value for value, count in Counter(values).items() if count > 1]
