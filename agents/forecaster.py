@@ -287,7 +287,7 @@ class Forecaster:
         early = EarlyTruth(
             observation_id=truth.observation_id,
             target_time=truth.target_time,
-            value=bounds.cut_text(truth.value, limit),  # type: ignore[arg-type]  # a text stays a text, a number a number
+            value=bounds.cut_text(truth.value, limit),
             note=truth.note[:limit],
             arrived=work.now,
             due=work.now + self._settings.truths.orphan_after,
@@ -442,7 +442,7 @@ class Forecaster:
             model_answer=row.model_answer,
             interval=row.interval,
             source=row.source,
-            result=result,  # type: ignore[arg-type]  # one of the four literals, by the callers above
+            result=result,
             errors=errors,
             hit=hit,
             verdict=row.verdict,

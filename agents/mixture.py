@@ -3,14 +3,16 @@
 Regret matching+ (Tammelin 2014), under delay and without tuning known as DORM+ (Flaspohler et al. 2021): an arm's weight is the regret
 of not having followed it, floored at nought, measured when an outcome arrives against the forecasts stored with the prediction. Arms
 that gave no forecast sleep: they neither weigh nor learn. While no arm that is awake has regret, the first fallback goes out as it is.
+Numbers have one arm more, `COMBINED`: a weighted mean by ML-Poly on linearised losses (Gaillard et al. 2014), which competes with the best
+fixed *combination* (the last value and the mean together are a damped last value, better than either) but alone could be led astray.
 
 What it promises, with K arms and at most d outcomes that arrive between a prediction and its own:
 
 - Numbers. Errors count in units of the usual naive error at the time (`MixtureState.scale`), one outcome at most `CAP` of them. Over any
-  stretch of outcomes that ends with the T-th, the published forecast loses at most CAP * sqrt((1 + 2d) * K * T) such units against any arm
-  awake in it. Proof: with R the regrets and r an outcome's, |R|^2 grows by at most |r|^2 + 2 R.r; weights read d outcomes ago make
-  R.r <= d * max|r|^2 by convexity; R bounds the sum of r over a stretch because of the floor. It holds as long as no cap or
-  reach binds otherwise at the outcome than it did at the prediction.
+  stretch of outcomes that ends with the T-th, the published forecast loses at most CAP * sqrt((1 + 2d) * (K + 1) * T) such units against
+  any arm awake in it. Proof: with R the regrets and r an outcome's, |R|^2 grows by at most |r|^2 + 2 R.r; weights read d outcomes ago
+  make R.r <= d * max|r|^2 by convexity; R bounds the sum of r over a stretch because of the floor. It holds as far as cap, reach and
+  combination are at the outcome what they were at the prediction; what they moved in between comes on top.
 - Labels. Without delay the weighted vote errs at most 2 * (errors of the best arm + sqrt(K * T)) times (a wrong vote costs at least half
   the weight); delay adds what the weights moved in the meantime. In practice it stays beside the best arm.
 
@@ -19,8 +21,8 @@ so a number as high as floats go is a poor forecast and no more. The units follo
 
 Texts cannot be mixed: the model's goes out where there is one. Scoring and intervals are left to their modules.
 
-References: Tammelin (2014), arXiv 1407.5042; Gaillard, Stoltz, van Erven (2014), A Second-order Bound with Excess Losses, COLT (sleeping
-arms, same potential); Joulani, György, Szepesvári (2013), Online Learning under Delayed Feedback, ICML; Flaspohler et al. (2021),
+References: Tammelin (2014), arXiv 1407.5042; Gaillard, Stoltz, van Erven (2014), A Second-order Bound with Excess Losses, COLT, arXiv
+1402.2044 (ML-Poly, sleeping arms); Joulani, György, Szepesvári (2013), Online Learning under Delayed Feedback, ICML; Flaspohler et al. (2021),
 Online Learning with Optimism and Delay, ICML, arXiv 2106.06885.
 """
 
@@ -28,7 +30,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from agents import experts
 from schemas.messages import Answer, Value
@@ -36,6 +38,9 @@ from schemas.settings import TargetSettings
 from schemas.state import MixtureState
 
 MODEL = "model"
+#: The arm of numbers that is itself a mixture, and the prefix of its parts' entries in the state.
+COMBINED = "combined"
+_PART = "part/"
 
 #: How far outside the naive forecasts another arm may pull, in usual errors: rarely felt by an honest one, and what a hostile one that had
 #: earned all weight costs per prediction until its bad outcomes arrive.
@@ -88,10 +93,10 @@ def publish(state: MixtureState, forecasts: Mapping[str, Value], target: TargetS
     within = _within_reach(state, forecasts, target)
     if not within:
         return None
-    weights = _weights(state, within) or {next(name for name in order if name in within): 1.0}
-    mixed = sum(weight * within[name] for name, weight in weights.items())
-    # Rounding in the sum must not carry it out of the arms' hull, nor out of what a float can hold.
-    return Answer(value=experts.settled(min(max(mixed, min(within.values())), max(within.values())), target))
+    first = within[next(name for name in order if name in within)]
+    combined = _combined(state, within)
+    mixed = _mean(_weights(state, arms := {**within, COMBINED: first if combined is None else combined}), arms)
+    return Answer(value=experts.settled(first if mixed is None else mixed, target))
 
 
 def learn(state: MixtureState, forecasts: Mapping[str, Value], published: Answer, truth: Value, target: TargetSettings) -> MixtureState:
@@ -105,23 +110,65 @@ def learn(state: MixtureState, forecasts: Mapping[str, Value], published: Answer
     state = state.model_copy(update={"scale": _scale(state, forecasts, truth, target)})
     if not state.scale:
         return state
-    loss = _error(published.value, truth)
     within = _within_reach(state, forecasts, target)
-    return _regretting(state, {name: (loss - _error(value, truth)) / state.scale for name, value in within.items()})
+    combined = _combined(state, within)
+    middle = published.value if combined is None else combined
+    loss = _error(published.value, truth)
+    regrets = {name: (loss - _error(value, truth)) / state.scale for name, value in {**within, COMBINED: middle}.items()}
+    # Linearised at the combination: how much less a step towards the arm would have missed by.
+    slope = (middle > truth) - (middle < truth)
+    gains = {name: slope * min(max(middle - value, -WORST), WORST) / state.scale for name, value in within.items()}
+    return _regretting(_trusting(state, gains), regrets)
 
 
-def _weights(state: MixtureState, forecasts: Mapping[str, Value]) -> dict[str, float]:
+def _weights(state: MixtureState, arms: Iterable[str]) -> dict[str, float]:
     """Shares of the arms that are awake and have regret, summing to 1; empty if none has."""
-    regrets = {name: state.regret[name] for name in sorted(forecasts) if state.regret.get(name, 0.0) > 0}
-    total = sum(regrets.values())
-    return {name: regret / total for name, regret in regrets.items()}
+    return _shares({name: state.regret.get(name, 0.0) for name in arms})
+
+
+def _combined(state: MixtureState, within: Mapping[str, float]) -> float | None:
+    """The combination of these forecasts, by ML-Poly's weights; None before it has any."""
+    earned = {name: state.regret.get(_PART + name, 0.0) / (1.0 + state.square.get(_PART + name, 0.0)) for name in within}
+    return _mean(_shares(earned), within)
+
+
+def _shares(earned: Mapping[str, float]) -> dict[str, float]:
+    positive = {name: earned[name] for name in sorted(earned) if earned[name] > 0}
+    total = sum(positive.values())
+    return {name: amount / total for name, amount in positive.items()}
+
+
+def _mean(weights: Mapping[str, float], values: Mapping[str, float]) -> float | None:
+    if not weights:
+        return None
+    # Rounding must not carry the sum out of the hull, nor out of what a float can hold.
+    low, high = min(values[name] for name in weights), max(values[name] for name in weights)
+    return min(max(sum(weight * values[name] for name, weight in weights.items()), low), high)
 
 
 def _regretting(state: MixtureState, regrets: Mapping[str, float]) -> MixtureState:
-    """Add an outcome's regrets. Arms at the floor are left out, so a state holds what it needs."""
-    summed = {name: state.regret.get(name, 0.0) + min(max(regret, -CAP), CAP) for name, regret in regrets.items()}
-    merged = {**state.regret, **summed}
-    return state.model_copy(update={"regret": {name: kept for name in sorted(merged) if (kept := round(merged[name], PRECISION)) > 0}})
+    """Add an outcome's regrets, floored at nought."""
+    return state.model_copy(
+        update={"regret": _added(state.regret, {name: max(_capped(r), -state.regret.get(name, 0.0)) for name, r in regrets.items()})}
+    )
+
+
+def _trusting(state: MixtureState, gains: Mapping[str, float]) -> MixtureState:
+    """Add an outcome's regrets of the combination's parts, without floor, and their squares."""
+    capped = {_PART + name: _capped(gain) for name, gain in gains.items()}
+    return state.model_copy(
+        update={"regret": _added(state.regret, capped), "square": _added(state.square, {name: gain**2 for name, gain in capped.items()})}
+    )
+
+
+def _added(sums: Mapping[str, float], amounts: Mapping[str, float]) -> dict[str, float]:
+    """Sums in a fixed order, without those that are nought, so that equal states have equal bytes."""
+    added = {**sums, **{name: round(sums.get(name, 0.0) + amount, PRECISION) for name, amount in amounts.items()}}
+    return {name: added[name] for name in sorted(added) if added[name]}
+
+
+def _capped(regret: float) -> float:
+    return min(max(regret, -CAP), CAP)
 
 
 def _label_regrets(state: MixtureState, forecasts: Mapping[str, Value], published: Answer, truth: Value) -> dict[str, float]:

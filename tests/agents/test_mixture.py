@@ -114,6 +114,16 @@ def test_on_real_temperatures_the_mixture_stays_beside_the_best_naive_expert(mod
 
 
 @pytest.mark.parametrize("delay", [1, 5, 50])
+def test_a_combination_better_than_each_of_its_parts_is_found(delay: int) -> None:
+    chance, level, truths = random.Random(5), 0.0, list[float]()
+    for _ in range(1500):
+        level = 0.5 * level + chance.gauss(0, 1)
+        truths.append(level)
+    run = followed(truths, NUMBER, delay, lambda *_: None)
+    assert run.published < 0.95 * run.best_naive
+
+
+@pytest.mark.parametrize("delay", [1, 5, 50])
 def test_a_good_model_is_followed(delay: int) -> None:
     run = temperatures(delay, lambda step, truth, last, chance: truth + chance.gauss(0, 1))
     assert run.published <= 1.1 * run.arms["model"] < 0.5 * run.best_naive
@@ -157,7 +167,7 @@ def test_regret_never_exceeds_its_bound(rows: list[tuple[float, float, float, fl
         if len(waiting) > between:
             stored, given_answer, outcome = waiting.popleft()
             state = learn(state, stored, given_answer, outcome, NUMBER)
-    assert max(excess.values()) <= 2.0 * math.sqrt((1 + 2 * between) * len(names) * len(rows)) + 1e-4
+    assert max(excess.values()) <= 2.0 * math.sqrt((1 + 2 * between) * (len(names) + 1) * len(rows)) + 1e-4
 
 
 @given(st.lists(st.tuples(FLOATS, FLOATS, FLOATS), min_size=1, max_size=30))
@@ -169,7 +179,7 @@ def test_any_finite_numbers_give_a_finite_forecast_and_a_state_that_reads_back(r
         assert answer is not None and isinstance(answer.value, float) and math.isfinite(answer.value)
         state = learn(state, forecasts, answer, truth, NUMBER)
         assert MixtureState.model_validate(orjson.loads(encode(state))) == state
-        assert all(0 < regret <= CAP * len(rows) for regret in state.regret.values())
+        assert all(abs(regret) <= CAP * len(rows) for regret in state.regret.values())
 
 
 def test_a_hostile_arm_with_all_the_weight_pulls_no_further_than_its_reach() -> None:
@@ -179,9 +189,9 @@ def test_a_hostile_arm_with_all_the_weight_pulls_no_further_than_its_reach() -> 
 
 
 def test_an_outlier_among_the_truths_is_soon_forgotten() -> None:
-    truths = [-9999.0, *(float(value) for value in seattle("temp_max"))]
-    usual = followed(truths[1:], NUMBER, 1, lambda *_: None).state.scale
-    assert followed(truths[:200], NUMBER, 1, lambda *_: None).state.scale == pytest.approx(usual, rel=0.6)
+    honest = [float(value) for value in seattle("temp_max")][:200]
+    usual = followed(honest, NUMBER, 1, lambda *_: None).state.scale
+    assert followed([-9999.0, *honest], NUMBER, 1, lambda *_: None).state.scale < 3 * usual
 
 
 @pytest.mark.parametrize(("present", "expected"), [({"mean": 2.0, "persistence": 1.0}, 1.0), ({"mean": 2.0, "drift": 3.0}, 3.0)])
