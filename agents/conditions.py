@@ -127,13 +127,18 @@ def _quoted(text: str) -> str:
     return text if _BARE.fullmatch(text) and text not in _KEYWORDS else f"'{text}'"
 
 
+def _is_name(text: str, quoted: bool) -> bool:
+    return bool(text) and (quoted or (text not in _KEYWORDS and "'" not in text))
+
+
 def _parse_one(part: Sequence[tuple[str, bool]]) -> Condition:
     match part:
         case [(field, _), ("below", False), (number, False)]:
             return Condition(field=field, op="below", value=float(number))
         case [(field, _), ("at", False), ("least", False), (number, False)]:
             return Condition(field=field, op="at-least", value=float(number))
-        case [(field, _), (value, _)]:
+        case [field_token, value_token] if _is_name(*field_token) and _is_name(*value_token):
+            field, value = field_token[0], value_token[0]
             return Condition(field=field, op="is", value=value)
     said = " ".join(text for text, _ in part)
     raise ValueError(

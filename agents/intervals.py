@@ -3,6 +3,8 @@
 Adaptive conformal inference: the width is a quantile of the latest residuals, and the quantile's level moves with every outcome, up after
 a miss and down after a hit, so that in the long run the share of truths inside comes to `level` whatever the stream does, with no
 assumption of exchangeability. The error that moves it is that of the interval stored with the prediction, so delay only makes it later.
+The paper's guarantee asks for boundless intervals where the working miscoverage falls to 0. Here they are `BEYOND` times the largest
+residual: a reader can use them, and they cover a little less while a stream breaks away.
 
 A number's residual is its absolute error; a label's is its rank, 1 for the label that was forecast. A set holds the first so many
 labels, so it misses its level in single steps and meets it on average.
@@ -67,11 +69,12 @@ def learn(
     residual = _residual(stored, answer, truth, target)
     if residual is None:
         return state
-    alpha = 1.0 - level if state.alpha is None else state.alpha
+    alpha = state.alpha
     if stored is not None:
+        alpha = 1.0 - level if alpha is None else alpha
         alpha += RATE * ((1.0 - level) - (0.0 if covers(stored, truth) else 1.0))
-    # Outside [0, 1] the quantile moves no further, and what was wound up there would have to be unwound first.
-    alpha = round(min(max(alpha, 0.0), 1.0), PRECISION)
+        # Outside [0, 1] the quantile moves no further, and what was wound up there would have to be unwound first.
+        alpha = round(min(max(alpha, 0.0), 1.0), PRECISION)
     return IntervalState(alpha=alpha, residuals=(*state.residuals, residual)[-WINDOW:])
 
 

@@ -22,8 +22,8 @@ so a number as high as floats go is a poor forecast and no more. The units follo
 Texts cannot be mixed: the model's goes out where there is one. Scoring and intervals are left to their modules.
 
 References: Tammelin (2014), arXiv 1407.5042; Gaillard, Stoltz, van Erven (2014), A Second-order Bound with Excess Losses, COLT, arXiv
-1402.2044 (ML-Poly, sleeping arms); Joulani, György, Szepesvári (2013), Online Learning under Delayed Feedback, ICML; Flaspohler et al. (2021),
-Online Learning with Optimism and Delay, ICML, arXiv 2106.06885.
+1402.2044 (ML-Poly, sleeping arms); Joulani, György, Szepesvári (2013), Online Learning under Delayed Feedback, ICML; Flaspohler et al.
+(2021), Online Learning with Optimism and Delay, ICML, arXiv 2106.06885.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def publish(state: MixtureState, forecasts: Mapping[str, Value], target: TargetS
         return None
     first = within[next(name for name in order if name in within)]
     combined = _combined(state, within)
-    mixed = _mean(_weights(state, arms := {**within, COMBINED: first if combined is None else combined}), arms)
+    arms = {**within, COMBINED: first if combined is None else combined}
+    mixed = _mean(_weights(state, arms), arms)
     return Answer(value=experts.settled(first if mixed is None else mixed, target))
 
 
@@ -189,7 +190,10 @@ def _within_reach(state: MixtureState, forecasts: Mapping[str, Value], target: T
 
 
 def _scale(state: MixtureState, forecasts: Mapping[str, Value], truth: float, target: TargetSettings) -> float:
-    """The usual naive error: the lower median over arms (means keep an outlier for long), followed over outcomes in the logarithm by bounded steps; hits say nothing of its size."""
+    """The usual naive error: the lower median over arms (a mean remembers an outlier), followed over outcomes by bounded steps.
+
+    Steps are in the logarithm; a hit says nothing of an error's size and changes nothing.
+    """
     naive = experts.names(target)
     missed = [_error(value, truth) for name, value in forecasts.items() if name in naive and not isinstance(value, str)]
     usual = statistics.median_low(missed) if missed else 0.0

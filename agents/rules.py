@@ -427,7 +427,7 @@ def _refutation(rule: Rule, evidence: Evidence, known: Cases) -> str:
         bound = COST * len(rule.when)
     else:
         now = float(evidence.then)
-        if abs(now - rule.then) > max(2 * (rule.spread or 0.0), 0.75 * known.scale):
+        if evidence.cases > 2 and abs(now - rule.then) > max(2 * (rule.spread or 0.0), 0.75 * known.scale):
             return f"when {said}: {conclusion(now, 1)} lately, not {conclusion(rule.then, 1)}"
         bound = COST * len(rule.when)
     if evidence.cases >= 4 and evidence.gain < -bound:

@@ -30,10 +30,8 @@ class Verdict(NamedTuple):
     message: str = ""
 
 
-class CheckerFailed(AgentError):
-    """A user's checker cannot be loaded, raised, or answered with something that is no verdict."""
-
-    slug = "checker"
+class CheckerMissing(AgentError):
+    """A user's checker cannot be loaded. Load it once at start: then no outcome ever meets this."""
 
 
 Checker = Callable[[str, str], Verdict]
@@ -46,12 +44,13 @@ def matches(answer: str, truth: str, scorer: str) -> Verdict:
     ----------
     scorer
         `exact`: equal characters. `normalised`: equal words, whatever their case, spacing, punctuation and compatibility forms.
-        `checker:package.module:function`: that function's verdict.
+        `checker:package.module:function`: that function's verdict, a bool or a pair of bool and message. One that raises, or returns
+        something else, on an answer has not passed it, and the message says what happened: a stream does not stop over it.
 
     Raises
     ------
-    CheckerFailed
-        The checker cannot be loaded, raised, or returned neither a bool nor a pair of bool and text.
+    CheckerMissing
+        The checker cannot be loaded.
     ValueError
         Another scorer.
 
@@ -90,28 +89,28 @@ def load_checker(spec: str) -> Checker:
 
     Raises
     ------
-    CheckerFailed
+    CheckerMissing
         No such module or function, or the module fails to import.
     """
     module_name, _, name = spec.removeprefix(CHECKER).partition(":")
     try:
         function = getattr(importlib.import_module(module_name), name)
     except Exception as error:
-        raise CheckerFailed(f"{spec}: cannot be loaded: {type(error).__name__}: {error}") from error
+        raise CheckerMissing(f"{spec}: cannot be loaded: {type(error).__name__}: {error}") from error
     if not callable(function):
-        raise CheckerFailed(f"{spec}: {name} is a {type(function).__name__}, not a function")
+        raise CheckerMissing(f"{spec}: {name} is a {type(function).__name__}, not a function")
 
     def check(answer: str, truth: str) -> Verdict:
         try:
             said = function(answer, truth)
         except Exception as error:
-            raise CheckerFailed(f"{spec}: raised {type(error).__name__}: {error}") from error
+            return Verdict(False, f"{spec} raised {type(error).__name__}: {error}")
         match said:
             case bool():
                 return Verdict(said)
             case (bool() as hit, str() as message):
                 return Verdict(hit, message)
-        raise CheckerFailed(f"{spec}: returned {said!r:.100}; a checker returns a bool, or a bool and a message")
+        return Verdict(False, f"{spec} returned a {type(said).__name__}; a checker returns a bool, or a bool and a message")
 
     return check
 

@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 
 from agents import memory
-from schemas.messages import Answer, Scalar, Value
+from agents.answers import ProposedRewrite
+from agents.asking import Asked
+from agents.forecaster import Forecaster
+from agents.judge import Judged
+from agents.models.protocol import ChatMessage, Purpose
+from agents.rewriting import Proposal, RewriteRequest
+from schemas.messages import Answer, ModelCall, Observation, Scalar, Truth, Value
 from schemas.settings import Settings
-from schemas.state import EntityState, Feedback, Resolved
+from schemas.state import EarlyTruth, EntityState, Feedback, Pending, Resolved
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 
@@ -86,3 +92,115 @@ def state_of(ledger_of: Callable[..., tuple[Resolved, ...]]) -> Callable[..., En
         return state.model_copy(update={"feedback": feedback})
 
     return build
+
+
+# -- the forecaster: observations, truths, and a model that answers by a script
+
+START = datetime(2024, 3, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def at(hours: float) -> datetime:
+    """So many hours after `START`."""
+    return START + hours * HOUR
+
+
+class CharacterCounter:
+    """A double for `agents.budget.TokenCounter`: so many tokens a character."""
+
+    ratio = 0.3
+
+    def count(self, messages: Sequence[ChatMessage], purpose: Purpose) -> int:
+        return int(self.ratio * sum(len(message.content) for message in messages))
+
+
+class ScriptedAsker:
+    """A double for `agents.asking.Asker`: answers by functions, records what it was asked.
+
+    Attributes
+    ----------
+    answer
+        An observation's answer; None for a model that fails.
+    score
+        The judge's verdict.
+    propose
+        What a rewrite proposes; None for a model that fails.
+    """
+
+    def __init__(self) -> None:
+        self.answer: Callable[[Observation], Value | None] = lambda observation: float(observation.values.get("value", 0.0)) + 1.0
+        self.score: float | None = 0.9
+        self.propose: ProposedRewrite | None = ProposedRewrite(notes=("Wind turns before rain.",))
+        self.counter = CharacterCounter()
+        self.states: list[EntityState] = []
+        self.judged: list[Answer] = []
+        self.rewrites: list[RewriteRequest] = []
+
+    async def predict(self, state: EntityState, observation: Observation, *, reference: float | None, now: datetime) -> Asked:
+        self.states.append(state)
+        value = self.answer(observation)
+        call = ModelCall(name="scripted", error="" if value is not None else "timeout")
+        return Asked(None if value is None else Answer(value=value), call, "0123456789abcdef")
+
+    async def judge(self, values: Mapping[str, Scalar], answer: Answer, *, criteria: Sequence[str]) -> Judged:
+        self.judged.append(answer)
+        return Judged(self.score, ModelCall(name="scripted", error="" if self.score is not None else "invalid"))
+
+    async def rewrite(self, request: RewriteRequest) -> Proposal:
+        self.rewrites.append(request)
+        error = "" if self.propose is not None else "unreachable"
+        return Proposal(request, None if error else "{}", self.propose, ModelCall(name="scripted", error=error))
+
+
+class Given:
+    """Makes what a forecaster's test begins with; one reading an hour, of the field `value`, unless it says otherwise."""
+
+    at = staticmethod(at)
+    hour = HOUR
+
+    def settings(self, **sections: Any) -> Settings:
+        """A number an hour ahead, the model's own answer published, no rewriting; sections and fields as keyword arguments."""
+        target = {"field": "value", "kind": "number", "horizon": HOUR, "decimals": 1}
+        base: dict[str, Any] = {"target": target, "time": "replay", "rewrite": {"policy": "never"}, "publish": {"publish": "model"}}
+        for name, given in sections.items():
+            base[name] = {**base.get(name, {}), **given} if isinstance(given, dict) else given
+        return Settings(**base)
+
+    def asker(self) -> ScriptedAsker:
+        return ScriptedAsker()
+
+    def forecaster(self, asker: ScriptedAsker | None = None, **sections: Any) -> Forecaster:
+        return Forecaster(self.settings(**sections), asker or ScriptedAsker())  # type: ignore[arg-type]
+
+    def state(self, **fields: Any) -> EntityState:
+        return EntityState(entity="north", **fields)
+
+    def observation(self, hours: float = 0, value: Scalar | None = 10.0, *, id: str | None = None, **values: Scalar) -> Observation:
+        """The reading of that hour; its id is `o<hour>`."""
+        fields = dict(values) if value is None else {"value": value, **values}
+        return Observation(entity="north", id=id or f"o{hours:g}", time=at(hours), values=fields)
+
+    def truth(self, hours: float | None = None, value: Value = 12.0, *, of: str | None = None, note: str = "") -> Truth:
+        """The truth of an observation's id, or of a target time."""
+        return Truth(entity="north", observation_id=of, target_time=None if hours is None else at(hours), value=value, note=note)
+
+    def pending(self, hours: float = 0, *, id: str | None = None, forecast: Value = 11.0, **fields: Any) -> Pending:
+        """A prediction of that hour for the next one."""
+        known: dict[str, Any] = {"target_time": at(hours + 1), **fields}
+        return Pending(id=id or f"o{hours:g}", time=at(hours), made_at=at(hours), forecast=Answer(value=forecast), **known)
+
+    def resolved(self, hours: float = 0, truth: Value | None = 12.0, *, seq: int = 1, forecast: Value = 11.0, **fields: Any) -> Resolved:
+        """An outcome of that hour's prediction."""
+        known: dict[str, Any] = {"id": f"o{hours:g}", "target_time": at(hours + 1), **fields}
+        return Resolved(seq=seq, time=at(hours), made_at=at(hours), truth=truth, forecast=Answer(value=forecast), **known)
+
+    def early(self, value: Value = 12.0, *, of: str | None = None, hours: float | None = None, **fields: Any) -> EarlyTruth:
+        """A truth that waits, for a week unless it says otherwise."""
+        target_time = None if hours is None else at(hours)
+        known: dict[str, Any] = {"arrived": START, "due": START + timedelta(days=7), **fields}
+        return EarlyTruth(observation_id=of, target_time=target_time, value=value, **known)
+
+
+@pytest.fixture(scope="session")
+def given() -> Given:
+    return Given()

@@ -100,7 +100,7 @@ async def test_bad_messages_are_dead_lettered_once_each_and_the_good_ones_betwee
     assert Counter(a.reason for a in about) == expected
     # Still the process that was started, and nothing more to come after it has read everything.
     assert bench.worker.running
-    assert "palimpsest_worker_restarts_total 0.0" in await bench.worker.metrics()
+    assert "\npalimpsest_restarts_total 0.0\n" in await bench.worker.metrics()
     assert await bench.worker.stop() == 0
     assert len(await bench.read("dead_letters")) == BAD
     assert len(await bench.read("predictions")) == GOOD

@@ -52,7 +52,7 @@ async def test_while_the_model_is_gone_predictions_say_so_and_nothing_is_lost(ma
     assert [p["source"] for p in without] == ["fallback"] * 3
     assert {p["model"]["error"] for p in without} == {"unreachable"}
     # A model of this size may answer badly, which is a fallback too, but then it has answered.
-    assert all(p["model"].get("error", "") in ("", "invalid") for p in (*with_model, *back))
+    assert {p["model"].get("error", "") for p in (*with_model, *back)} <= {"", "invalid"}
     assert any(p["model"]["output_tokens"] for p in with_model)
     assert any(p["model"]["output_tokens"] for p in back)
     assert len(outcomes) == sent - 1
