@@ -4,8 +4,8 @@ Grammar-valid is not value-valid, and not every server enforces a grammar, so ev
 end by itself, is one JSON object with exactly the fields asked for, finite, in range, a known label. Nothing is repaired by guessing; what
 cannot be used raises `AnswerInvalid`, whose text is what the repair prompt says.
 
-Schemas stay within what llama.cpp's grammars keep: flat, anchored patterns, enums, lengths; a field's name sorts where it should stand, because
-some servers write fields alphabetically (research: llm_serving §1.7, §6). A number is a string with a pattern: as a bare JSON number
+Schemas stay within what llama.cpp's grammars keep: flat, anchored patterns, enums, lengths; a field's name sorts where it should
+stand, because some servers write fields alphabetically (research: llm_serving §1.7, §6). A number is a string with a pattern: as a bare JSON number
 the model wrote sixteen digits, and `1e999` was valid.
 """
 
@@ -79,8 +79,8 @@ def forecast_form(target: TargetSettings, reference: float | None) -> str:
     """The form of a forecast in words, for the repair prompt."""
     if target.kind == "number":
         if reference is None:
-            return f'{{"b_value":"<number with {target.decimals} decimals>"}}'
-        return f'{{"b_adjust":"<signed number with {target.decimals} decimals>"}}'
+            return f'{{"b_value":"<number with {_decimals(target)}>"}}'
+        return f'{{"b_adjust":"<signed number with {_decimals(target)}>"}}'
     return f'{{"b_answer":"<{"|".join(target.labels)}>"}}' if target.kind == "category" else '{"b_answer":"<text>"}'
 
 
@@ -102,7 +102,7 @@ def read_forecast(reply: Reply, target: TargetSettings, reference: float | None)
         said = _text(_read(reply, {name})[name], name)
         if not re.fullmatch(_number_pattern(target, reference), said):
             raise AnswerInvalid(
-                f"{name} is {said[:40]!r}, not a{' signed' if name == 'b_adjust' else ''} number with {target.decimals} decimals"
+                f"{name} is {said[:40]!r}, not a{' signed' if name == 'b_adjust' else ''} number with {_decimals(target)}"
             )
         number = float(said) + (reference or 0.0)
         if not math.isfinite(number):
@@ -234,6 +234,10 @@ def whole_sentence(text: str, limit: int) -> str:
 
 def _object(fields: Mapping[str, Schema]) -> Schema:
     return {"type": "object", "properties": dict(fields), "required": list(fields), "additionalProperties": False}
+
+
+def _decimals(target: TargetSettings) -> str:
+    return f"{target.decimals} decimal{'s' * (target.decimals != 1)}"
 
 
 def _number_pattern(target: TargetSettings, reference: float | None) -> str:

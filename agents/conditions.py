@@ -63,6 +63,15 @@ def holds(condition: Condition, values: Mapping[str, Scalar]) -> bool:
     return found < wanted if condition.op == "below" else found >= wanted
 
 
+def implies(one: Condition, other: Condition) -> bool:
+    """Whether the second condition holds wherever the first does: it is the same, or its threshold asks for less."""
+    if one.field != other.field or one.op != other.op or one.op == "is":
+        return one == other
+    if isinstance(one.value, str) or isinstance(other.value, str):
+        return False
+    return one.value <= other.value if one.op == "below" else one.value >= other.value
+
+
 def describe(condition: Condition) -> str:
     """Say a condition.
 

@@ -19,17 +19,17 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from typing import NamedTuple
 
 from agents import bounds, experts, intervals, join, memory, mixture, rewriting, rules, scoring, surprise, text_scoring
 from agents.asking import Asked, Asker
+from agents.errors import AnswerInvalid, PromptTooLong
 from agents.feedback import feedback_for
 from agents.rewriting import Proposal, RewriteRequest
 from schemas.mapping import content_digest
-from schemas.messages import ENTITY_LIMIT, Answer, Command, Flag, MemoryRevision, Observation, Outcome, Prediction, Truth, Value
+from schemas.messages import Answer, Command, Flag, MemoryRevision, Observation, Outcome, Prediction, Truth, Value
 from schemas.settings import Settings
-from schemas.state import EarlyTruth, EntityState, Feedback, Origin, Pending, Resolved
+from schemas.state import EarlyTruth, EntityState, Feedback, Memory, Origin, Pending, Resolved
 
 #: Wait before a rewrite that failed is tried again; doubled each time, up to the second.
 BACKOFF, LONGEST_BACKOFF = timedelta(minutes=1), timedelta(hours=1)
@@ -78,6 +78,9 @@ class Forecaster:
         self._asker = asker
         scorer = settings.target.scorer if settings.target.kind == "text" else "exact"
         # A judge scores by verdict; against a given truth its texts are compared as `normalised`.
+        if scorer.startswith("checker:"):
+            # One that cannot be loaded must fail at start, not at the first truth.
+            text_scoring.load_checker(scorer)
         self._matches = _matcher("normalised" if scorer == "judge" else scorer)
 
     # -- observations
@@ -92,16 +95,12 @@ class Forecaster:
         overtaken
             A newer observation of the entity is waiting already.
         """
-        work = _Work(state if not state.forgotten else EntityState(entity=state.entity, applied=state.applied), now)
+        work = _Work(_alive(state), now)
         digest = content_digest(observation)
-        known = join.find(work.state, observation.id)
-        if known is not None and known.digest == digest:
+        if join.is_repeated(work.state, observation, digest):
             return Step(state, (), {"observation.duplicate": 1})
-        if known is not None:
-            suffix = f"#{offset}"
-            observation = observation.model_copy(update={"id": observation.id[: ENTITY_LIMIT - len(suffix)] + suffix})
-            if join.find(work.state, observation.id) is not None:
-                return Step(state, (), {"observation.duplicate": 1})
+        if join.find(work.state, observation.id) is not None:
+            observation = observation.model_copy(update={"id": join.renamed(observation.id, offset)})
             work.counts["observation.renamed"] += 1
         late = work.state.newest is not None and observation.time < work.state.newest
         if self._settings.truths.source == "next-observation":
@@ -110,18 +109,12 @@ class Forecaster:
             work.counts["observation.truth-only"] += 1
             return self._finish(work)
         work.set(newest=observation.time, experts=self._up_to_date(work.state, observation))
-        if overtaken and self._settings.backlog == "conflate" and self._settings.time == "live":
-            work.counts["observation.conflated"] += 1
-            return self._finish(work)
-        flags: list[Flag] = []
-        if self._settings.time == "live":
-            target_time = self._target_time(observation)
-            if overtaken or (target_time is not None and target_time <= now):
-                if self._settings.backlog == "conflate":
-                    work.counts["observation.conflated"] += 1
-                    return self._finish(work)
-                flags.append("stale")
-        await self._predict(work, observation, digest, flags)
+        target_time = self._target_time(observation)
+        stale = self._settings.time == "live" and (overtaken or (target_time is not None and target_time <= now))
+        if stale and self._settings.backlog == "conflate":
+            await self._conflate(work, observation, digest)
+        else:
+            await self._predict(work, observation, digest, ("stale",) if stale else ())
         return self._finish(work)
 
     def _target_time(self, observation: Observation) -> datetime | None:
@@ -167,46 +160,75 @@ class Forecaster:
         current = self._current(observation)
         return known if current is None else experts.update(known, current, observation.time, target)
 
-    async def _predict(self, work: _Work, observation: Observation, digest: str, flags: list[Flag]) -> None:
+    async def _predict(self, work: _Work, observation: Observation, digest: str, flags: tuple[Flag, ...]) -> None:
+        reference = self._reference(observation, work.state)
+        asked = await self._asker.predict(work.state, observation, reference=reference, now=work.now)
+        if self._in_hindsight(work.state, observation, self._target_time(observation)):
+            flags = (*flags, "hindsight")
+        pending = self._keep_pending(work, observation, digest, asked.answer, flags)
+        work.events.append(self._prediction(work.state.entity, pending, asked))
+        work.counts["observation.predicted"] += 1
+        if self._settings.truths.source == "judge":
+            await self._judge(work, pending)
+        else:
+            await self._claim_early(work, pending)
+
+    async def _conflate(self, work: _Work, observation: Observation, digest: str) -> None:
+        """Keep an observation that is worth no call any more: its truth feeds ledger and experts, and nothing is published."""
+        work.counts["observation.conflated"] += 1
+        if self._settings.truths.source in ("topic", "next-observation"):
+            await self._claim_early(work, self._keep_pending(work, observation, digest, None, ("conflated",)))
+
+    def _keep_pending(self, work: _Work, observation: Observation, digest: str, own: Answer | None, flags: tuple[Flag, ...]) -> Pending:
+        """Make the published forecast and store it with all that scoring it will need.
+
+        Parameters
+        ----------
+        own
+            The model's answer, if it gave one.
+        """
         settings, state = self._settings, work.state
-        target, target_time = settings.target, self._target_time(observation)
+        target, limits = settings.target, settings.bounds
         reference, current = self._reference(observation, state), self._current(observation)
-        asked = await self._asker.predict(state, observation, reference=reference, now=work.now)
-        naive = experts.forecasts(state.experts, target, current)
+        own = None if own is None else bounds.cut_answer(own, limits)
+        arms = experts.forecasts(state.experts, target, current)
         by_rules = rules.execute(state.memory, observation.values, reference, self._known_rows(state, observation))
-        arms = dict(naive) if by_rules is None else {**naive, "rules": by_rules}
-        forecast = self._publish(state, asked, arms, current)
+        if by_rules is not None:
+            arms = {**arms, "rules": bounds.cut_value(by_rules, limits)}
+        forecast = self._publish(state, own, arms, current)
         if forecast is None:
             # Nothing is known and the model gave nothing: there is no forecast to make yet.
-            forecast = Answer(value=0.0 if target.kind == "number" else (target.labels or ("",))[0])
-        if self._in_hindsight(state, observation, target_time):
-            flags = [*flags, "hindsight"]
-        expiry = settings.truths.expire_after
+            forecast = Answer(value=experts.settled(0.0, target) if target.kind == "number" else (target.labels or ("",))[0])
+        values, cut = bounds.cut_values(observation.values, limits)
+        if cut:
+            work.counts["dropped.text"] += cut
+        target_time, expiry = self._target_time(observation), settings.truths.expire_after
         pending = Pending(
             id=observation.id,
             time=observation.time,
             target_time=target_time,
             made_at=work.now,
-            values={name: bounds.cut_text(value, settings.bounds.text) for name, value in observation.values.items()},
+            values=values,
             digest=digest,
             forecast=forecast,
-            model_answer=asked.answer,
+            model_answer=own,
             experts=arms,
             reference=reference,
-            interval=intervals.interval(state.interval, forecast, self._voters(asked, arms), target, settings.publish.level),
-            source="model" if asked.answer is not None else "fallback",
-            flags=tuple(flags),
+            interval=intervals.interval(state.interval, forecast, self._voters(own, arms), target, settings.publish.level),
+            source="model" if own is not None else "fallback",
+            flags=flags,
             memory_revision=state.memory.revision,
             due=None if expiry is None else (target_time or observation.time) + expiry,
         )
         work.set(pending=(*state.pending, pending), touched_at=_later(state.touched_at, work.now))
-        work.events.append(self._prediction(state.entity, pending, asked))
-        work.counts["observation.predicted"] += 1
-        if settings.truths.source == "judge":
-            await self._judge(work, pending)
-            return
-        for early in join.waiting_for(work.state, pending, settings.truths.tolerance):
-            work.set(early=tuple(e for e in work.state.early if e is not early))
+        return pending
+
+    async def _claim_early(self, work: _Work, pending: Pending) -> None:
+        """Give a new prediction the truths that have been waiting for it, in order of arrival."""
+        own = join.waiting_for(work.state, pending, self._settings.truths.tolerance)
+        if own:
+            work.set(early=tuple(early for early in work.state.early if early not in own))
+        for early in own:
             await self._take_truth(work, early.value, early.note, pending.id, arrived=early.arrived, learned_at=early.target_time)
 
     def _known_rows(self, state: EntityState, observation: Observation) -> tuple[Resolved, ...]:
@@ -215,19 +237,19 @@ class Forecaster:
         return tuple(row for row in state.resolved if row.target_time is None or row.target_time <= observation.time)
 
     @staticmethod
-    def _voters(asked: Asked, arms: Mapping[str, Value]) -> dict[str, Value]:
-        return dict(arms) if asked.answer is None else {**arms, scoring.MODEL: asked.answer.value}
+    def _voters(own: Answer | None, arms: Mapping[str, Value]) -> dict[str, Value]:
+        return dict(arms) if own is None else {**arms, scoring.MODEL: own.value}
 
-    def _publish(self, state: EntityState, asked: Asked, arms: Mapping[str, Value], current: Value | None) -> Answer | None:
+    def _publish(self, state: EntityState, own: Answer | None, arms: Mapping[str, Value], current: Value | None) -> Answer | None:
         target, publish = self._settings.target, self._settings.publish
-        if publish.publish == "model" and asked.answer is not None:
-            return asked.answer
+        if publish.publish == "model" and own is not None:
+            return own
         order = ("rules", *experts.names(target)) if publish.publish == "model" else experts.names(target)
-        voters = dict(arms) if publish.publish == "model" else self._voters(asked, arms)
+        voters = dict(arms) if publish.publish == "model" else self._voters(own, arms)
         answer = mixture.publish(state.mixture, voters, target, order)
         if answer is not None and target.kind == "category":
             ranked = experts.ranked(state.experts, target, current)
-            top = dict.fromkeys((*answer.top, *(asked.answer.top if asked.answer else ()), *ranked))
+            top = dict.fromkeys((*answer.top, *(own.top if own is not None else ()), *ranked))
             answer = answer.model_copy(update={"top": tuple(top)[: target.top_k]})
         return answer
 
@@ -272,10 +294,8 @@ class Forecaster:
         origin, raw
             Where the truth came from and its bytes, kept while it waits for its observation.
         """
-        if state.forgotten:
-            state = EntityState(entity=state.entity, applied=state.applied)
-        work = _Work(state, now)
-        found = join.match(state, truth, self._settings.truths.tolerance)
+        work = _Work(_alive(state), now)
+        found = join.match(work.state, truth, self._settings.truths.tolerance)
         if found is None:
             self._keep_early(work, truth, origin, raw)
         else:
@@ -283,16 +303,16 @@ class Forecaster:
         return self._finish(work)
 
     def _keep_early(self, work: _Work, truth: Truth, origin: Origin | None, raw: bytes) -> None:
-        limit = self._settings.bounds.text
+        limits = self._settings.bounds
         early = EarlyTruth(
             observation_id=truth.observation_id,
             target_time=truth.target_time,
-            value=bounds.cut_text(truth.value, limit),
-            note=truth.note[:limit],
+            value=bounds.cut_value(truth.value, limits),
+            note=bounds.cut_text(truth.note, limits),
             arrived=work.now,
             due=work.now + self._settings.truths.orphan_after,
             origin=origin,
-            raw=raw[:limit].decode("latin-1"),
+            raw=bounds.cut_raw(raw, limits).decode("latin-1"),
         )
         same = [e for e in work.state.early if (e.observation_id, e.target_time) == (early.observation_id, early.target_time)]
         if same and same[-1].value == early.value:
@@ -333,8 +353,8 @@ class Forecaster:
         self, work: _Work, waiting: Pending | Resolved, value: Value, note: str, arrived: datetime, learned_at: datetime | None
     ) -> None:
         settings, state = self._settings, work.state
-        target, scored = settings.target, "hindsight" not in waiting.flags
-        flags = list(waiting.flags)
+        target, conflated = settings.target, "conflated" in waiting.flags
+        flags = [flag for flag in waiting.flags if flag != "judged"]
         late = isinstance(waiting, Resolved) or (waiting.due is not None and work.now > waiting.due)
         if late:
             flags.append("late")
@@ -342,18 +362,17 @@ class Forecaster:
         if arrived < waiting.made_at:
             flags.append("early")
         mistake = scoring.error(waiting.forecast, value, self._matches)
-        seq = waiting.seq if isinstance(waiting, Resolved) else state.outcomes + 1
         miss = surprise.is_miss(mistake, state.surprise, target, settings.rewrite.factor)
         target_time = waiting.target_time or learned_at or work.now
         row = Resolved(
-            seq=seq,
+            seq=state.outcomes + 1,
             id=waiting.id,
             time=waiting.time,
             target_time=target_time,
             made_at=waiting.made_at,
             values=waiting.values,
             digest=waiting.digest,
-            truth=value,
+            truth=bounds.cut_value(value, settings.bounds),
             forecast=waiting.forecast,
             model_answer=waiting.model_answer,
             experts=waiting.experts,
@@ -363,54 +382,72 @@ class Forecaster:
             flags=tuple(dict.fromkeys(flags)),
             memory_revision=waiting.memory_revision,
             miss=miss,
-            note=note[: settings.bounds.text],
+            note=bounds.cut_text(note, settings.bounds),
         )
         changes: dict[str, object] = {
             "pending": tuple(p for p in state.pending if p.id != row.id),
-            "resolved": _in_place(state.resolved, row),
-            "outcomes": max(state.outcomes, seq),
-            "truth_counts": _counted(state.truth_counts, value, +1) if isinstance(value, str) else state.truth_counts,
-            "error_sum": _summed(state.error_sum, value, waiting.forecast.value, +1),
+            # What had expired or been judged moves to the ledger's end: its truth is news.
+            "resolved": (*(r for r in state.resolved if r.id != row.id), row),
+            "outcomes": row.seq,
+            "truth_counts": _counted(state.truth_counts, value, +1) if target.kind == "category" else state.truth_counts,
             "learned_to": _later(state.learned_to, target_time),
             "touched_at": _later(state.touched_at, work.now),
-            "surprise": surprise.learn(state.surprise, mistake),
         }
-        if scored:
+        if isinstance(waiting, Resolved):
+            changes["feedback"] = tuple(f for f in state.feedback if f.seq != waiting.seq)
+        if not conflated:
+            changes["error_sum"] = _summed(state.error_sum, value, waiting.forecast.value, +1)
+            changes["surprise"] = surprise.learn(state.surprise, mistake)
+        if not conflated and "hindsight" not in waiting.flags:
             stored = {scoring.MODEL: row.model_answer.value, **row.experts} if row.model_answer is not None else dict(row.experts)
             changes["scores"] = scoring.add(state.scores, row, value, target, self._matches, fading=settings.publish.fading)
             changes["mixture"] = mixture.learn(state.mixture, stored, row.forecast, value, target)
             changes["interval"] = intervals.learn(state.interval, row.interval, row.forecast, value, target, settings.publish.level)
         work.set(**changes)
-        self._give_feedback(work, feedback_for(row, state, settings), abs(mistake))
-        work.events.append(self._outcome(work, row, "matched", (arrived - waiting.made_at).total_seconds()))
         work.counts["truth.matched"] += 1
+        if not conflated:
+            self._give_feedback(work, feedback_for(row, state, settings), abs(mistake))
+            work.events.append(self._outcome(work, row, "matched", (arrived - waiting.made_at).total_seconds()))
         self._drop_refuted(work)
-        await self._rewrite_if_wanted(work)
+        if not conflated:
+            await self._rewrite_if_wanted(work)
 
     def _correct(self, work: _Work, old: Resolved, value: Value, note: str) -> None:
         """Another truth for the same prediction: ledger, feedback and exact scores follow; what fades is not rewound."""
         settings, state = self._settings, work.state
+        conflated = "conflated" in old.flags
         flags = tuple(dict.fromkeys((*old.flags, "corrected")))
         mistake = scoring.error(old.forecast, value, self._matches)
         miss = surprise.is_miss(mistake, state.surprise, settings.target, settings.rewrite.factor)
-        row = old.model_copy(update={"truth": value, "note": note[: settings.bounds.text] or old.note, "flags": flags, "miss": miss})
-        scores = state.scores
-        if "hindsight" not in old.flags:
+        note = self._remark(old.forecast, value) or note or old.note
+        row = old.model_copy(
+            update={
+                "truth": bounds.cut_value(value, settings.bounds),
+                "note": bounds.cut_text(note, settings.bounds),
+                "flags": flags,
+                "miss": miss,
+            }
+        )
+        scores, error_sum = state.scores, state.error_sum
+        if not conflated:
+            error_sum = _summed(_summed(error_sum, old.truth, old.forecast.value, -1), value, old.forecast.value, +1)
+        if not conflated and "hindsight" not in old.flags:
             scores = scoring.remove(scores, old, settings.target, self._matches)
             scores = scoring.add(scores, row, value, settings.target, self._matches, fading=None)
         counts = state.truth_counts
-        if isinstance(value, str) and isinstance(old.truth, str):
+        if settings.target.kind == "category" and isinstance(old.truth, str):
             counts = _counted(_counted(counts, old.truth, -1), value, +1)
         feedback = feedback_for(row, state, settings)
         work.set(
             resolved=_in_place(state.resolved, row),
             scores=scores,
             truth_counts=counts,
-            error_sum=_summed(_summed(state.error_sum, old.truth, old.forecast.value, -1), value, old.forecast.value, +1),
+            error_sum=error_sum,
             feedback=tuple(feedback if f.seq == row.seq else f for f in state.feedback),
             touched_at=_later(state.touched_at, work.now),
         )
-        work.events.append(self._outcome(work, row, "corrected", (work.now - row.made_at).total_seconds()))
+        if not conflated:
+            work.events.append(self._outcome(work, row, "corrected", (work.now - row.made_at).total_seconds()))
         work.counts["truth.corrected"] += 1
         self._drop_refuted(work)
 
@@ -421,8 +458,7 @@ class Forecaster:
             current = revisions[-1]
             grown = current.model_copy(update={"outcomes": current.outcomes + 1, "loss": round(current.loss + loss, 6)})
             revisions = (*revisions[:-1], grown)
-        kept = tuple(f for f in state.feedback if f.seq != feedback.seq)
-        work.set(feedback=(*kept, feedback), revisions=revisions)
+        work.set(feedback=(*state.feedback, feedback), revisions=revisions)
 
     def _outcome(self, work: _Work, row: Resolved, result: str, latency: float | None) -> Outcome:
         errors = {} if row.truth is None else scoring.errors(row, row.truth, self._matches)
@@ -470,7 +506,8 @@ class Forecaster:
 
     def _settle_without_truth(self, work: _Work, pending: Pending) -> None:
         row = self._row_without_truth(work, pending)
-        work.events.append(self._outcome(work, row, "missing", None))
+        if "conflated" not in row.flags:
+            work.events.append(self._outcome(work, row, "missing", None))
         work.counts["truth.missing"] += 1
 
     async def _judge(self, work: _Work, pending: Pending) -> None:
@@ -501,7 +538,7 @@ class Forecaster:
         work = _Work(state, now)
         if truths_read:
             for pending in [p for p in state.pending if p.due is not None and p.due <= now]:
-                if self._settings.truths.on_expiry == "judge":
+                if self._settings.truths.on_expiry == "judge" and "conflated" not in pending.flags:
                     await self._judge(work, pending)
                 else:
                     self._settle_without_truth(work, pending)
@@ -511,8 +548,12 @@ class Forecaster:
                 work.events += [Orphan(early) for early in gone]
                 work.counts["truth.orphan"] += len(gone)
         wanted = work.state.rewrite_wanted
-        if wanted is not None and wanted <= now and self._settings.rewrite.mode == "inline":
-            await self._rewrite(work)
+        if wanted is not None and wanted <= now:
+            if self._settings.rewrite.mode == "inline":
+                await self._rewrite(work)
+            else:
+                # Asking is the shell's; here goes only what cannot be asked.
+                self._request(work)
         return self._finish(work) if work.events or work.state is not state else Step(state)
 
     # -- the memory
@@ -528,8 +569,8 @@ class Forecaster:
 
     async def _rewrite_if_wanted(self, work: _Work) -> None:
         state = work.state
-        backing_off = state.rewrite_attempts > 0 and state.rewrite_wanted is not None and state.rewrite_wanted > work.now
-        if state.frozen or backing_off or not rewriting.wants_rewrite(state, self._settings):
+        backing_off = state.rewrite_failures > 0 and state.rewrite_wanted is not None and state.rewrite_wanted > work.now
+        if backing_off or not rewriting.wants_rewrite(state, self._settings):
             return
         if self._settings.rewrite.mode == "background":
             work.set(rewrite_wanted=state.rewrite_wanted or work.now)
@@ -537,47 +578,54 @@ class Forecaster:
             await self._rewrite(work)
 
     async def _rewrite(self, work: _Work) -> None:
-        request = rewriting.request_rewrite(work.state, self._settings, self._asker.counter)
+        request = self._request(work)
+        if request is not None:
+            self._take(work, await self._asker.rewrite(request))
+
+    def _request(self, work: _Work) -> RewriteRequest | None:
+        """The question for a rewrite; where there is none to ask, it is not wanted any more, and where λ has no room, not now."""
+        try:
+            request = None if work.state.frozen else rewriting.request_rewrite(work.state, self._settings, self._asker.counter)
+        except PromptTooLong:
+            self._back_off(work)
+            return None
         if request is None:
             work.set(rewrite_wanted=None)
-            return
-        self._take(work, await self._asker.rewrite(request))
+        return request
 
     def propose(self, state: EntityState, *, now: datetime) -> RewriteRequest | None:
-        """The rewrite that is wanted, to be asked outside of the entity's lane; None if there is nothing to ask."""
-        if state.frozen or state.rewrite_wanted is None or state.rewrite_wanted > now:
+        """The rewrite that is wanted, to be asked outside of the entity's lane; None if there is nothing to ask (`due` sees to that)."""
+        if state.rewrite_wanted is None or state.rewrite_wanted > now:
             return None
-        return rewriting.request_rewrite(state, self._settings, self._asker.counter)
+        return self._request(_Work(state, now))
 
     async def ask(self, request: RewriteRequest) -> Proposal:
         """Ask the model for the rewrite; never raises for a model that fails, the proposal says so."""
         return await self._asker.rewrite(request)
 
     async def apply(self, state: EntityState, proposal: Proposal, *, now: datetime) -> Step:
-        """Take a background proposal over, unless the memory has moved on since it was asked for."""
+        """Take a background proposal over, unless the memory has moved on since it was asked for: then it is asked for anew."""
+        if state.frozen or state.forgotten or proposal.request.revision != state.memory.revision:
+            return Step(state, (), {"rewrite.conflict": 1})
         work = _Work(state, now)
-        if proposal.request.revision != state.memory.revision or state.frozen:
-            work.set(rewrite_wanted=now, rewrite_attempts=state.rewrite_attempts + 1)
-            if work.state.rewrite_attempts > self._settings.rewrite.max_attempts:
-                work.set(rewrite_wanted=None, rewrite_attempts=0)
-            work.counts["rewrite.conflict"] += 1
-            return self._finish(work)
         self._take(work, proposal)
         return self._finish(work)
 
     def _take(self, work: _Work, proposal: Proposal) -> None:
-        if proposal.call.error and proposal.parsed is None and proposal.text is None:
+        if proposal.parsed is None and proposal.call.error != AnswerInvalid.slug:
             # The model gave nothing. Feedback stays; the next try waits.
-            attempts = work.state.rewrite_attempts + 1
-            wait = min(BACKOFF * 2 ** (attempts - 1), LONGEST_BACKOFF)
-            work.set(rewrite_wanted=work.now + wait, rewrite_attempts=attempts)
-            work.counts["rewrite.failed"] += 1
+            self._back_off(work)
             return
         work.state, revision = rewriting.apply_proposal(work.state, proposal, self._settings, now=work.now)
+        work.set(rewrite_failures=0)
         work.events.append(revision)
         work.counts["rewrite.accepted" if revision.accepted else "rewrite.rejected"] += 1
-        if revision.accepted:
-            work.set(rewrite_wanted=None, rewrite_attempts=0)
+
+    def _back_off(self, work: _Work) -> None:
+        failures = work.state.rewrite_failures + 1
+        wait = min(BACKOFF * 2 ** min(failures - 1, 16), LONGEST_BACKOFF)
+        work.set(rewrite_wanted=work.now + wait, rewrite_failures=failures)
+        work.counts["rewrite.failed"] += 1
 
     # -- people
 
@@ -612,13 +660,17 @@ class Forecaster:
                 return memory.refusal(state, cause="command", reason="the entity is frozen", now=work.now, **said)
             if not state.feedback:
                 return memory.refusal(state, cause="command", reason="there is no feedback to rewrite from", now=work.now, **said)
-            work.set(rewrite_wanted=work.now, rewrite_attempts=0)
+            work.set(rewrite_wanted=work.now, rewrite_attempts=0, rewrite_failures=0)
             if self._settings.rewrite.mode == "inline":
                 await self._rewrite(work)
         elif command.op == "forget":
-            work.state = EntityState(entity=state.entity, applied=state.applied, forgotten=True)
+            # The number goes on, so that a rewrite that is under way finds the memory moved on.
+            blank = Memory(revision=state.memory.revision + 1)
+            work.state = EntityState(entity=state.entity, applied=state.applied, memory=blank, forgotten=True)
+        elif command.op == "freeze":
+            work.set(frozen=True, rewrite_wanted=None)
         else:
-            work.set(frozen=command.op == "freeze")
+            work.set(frozen=False)
         text = memory.render(work.state.memory)
         return MemoryRevision(
             entity=state.entity,
@@ -626,6 +678,7 @@ class Forecaster:
             cause="forget" if command.op == "forget" else "command",
             accepted=True,
             reason=command.op,
+            before="" if command.op == "forget" else memory.render(state.memory),
             after=text,
             words=memory.words(work.state.memory),
             made_at=work.now,
@@ -644,13 +697,12 @@ class Forecaster:
 
 
 def _matcher(scorer: str) -> scoring.Matches:
-    if scorer.startswith("checker:"):
-        return lambda answer, truth: text_scoring.matches(answer, truth, scorer).hit
-    return partial(_hit, scorer)
+    return lambda answer, truth: text_scoring.matches(answer, truth, scorer).hit
 
 
-def _hit(scorer: str, answer: str, truth: str) -> bool:
-    return text_scoring.matches(answer, truth, scorer).hit
+def _alive(state: EntityState) -> EntityState:
+    """The state to go on from: a forgotten entity begins anew."""
+    return EntityState(entity=state.entity, applied=state.applied, memory=state.memory) if state.forgotten else state
 
 
 def _later(one: datetime | None, other: datetime) -> datetime:
@@ -658,18 +710,17 @@ def _later(one: datetime | None, other: datetime) -> datetime:
 
 
 def _in_place(rows: tuple[Resolved, ...], row: Resolved) -> tuple[Resolved, ...]:
-    """Replace the row of the same sequence number, or append."""
-    if any(r.seq == row.seq for r in rows):
-        return tuple(row if r.seq == row.seq else r for r in rows)
-    return (*rows, row)
+    """Replace the row of the same sequence number."""
+    return tuple(row if r.seq == row.seq else r for r in rows)
 
 
-def _counted(counts: Mapping[str, int], label: str, sign: int) -> dict[str, int]:
-    changed = {**counts, label: counts.get(label, 0) + sign}
+def _counted(counts: Mapping[str, int], label: Value, sign: int) -> dict[str, int]:
+    name = str(label)
+    changed = {**counts, name: counts.get(name, 0) + sign}
     return {name: n for name, n in changed.items() if n > 0}
 
 
 def _summed(total: float, truth: Value | None, forecast: Value, sign: int) -> float:
     if isinstance(truth, str) or truth is None or isinstance(forecast, str):
         return total
-    return round(total + sign * (truth - forecast), scoring.PRECISION)
+    return round(total + sign * scoring.difference(truth, forecast), scoring.PRECISION)

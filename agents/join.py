@@ -8,11 +8,10 @@ long as target times lie more than twice the tolerance apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from schemas.messages import Observation, Truth
+from schemas.messages import ENTITY_LIMIT, Observation, Truth
 from schemas.settings import Settings
 from schemas.state import EarlyTruth, EntityState, Pending, Resolved
 
@@ -35,12 +34,33 @@ def find(state: EntityState, identity: str) -> Pending | Resolved | None:
     return None
 
 
+def is_repeated(state: EntityState, observation: Observation, digest: str) -> bool:
+    """Whether this very observation, id and content, has been predicted: under its own id, or under the one that it was renamed to."""
+    known = find(state, observation.id)
+    if known is None:
+        return False
+    rows: tuple[Pending | Resolved, ...] = (*state.pending, *state.resolved)
+    return known.digest == digest or any(row.digest == digest and _is_renamed(row.id, observation.id) for row in rows)
+
+
+def renamed(identity: str, offset: int) -> str:
+    """The id of other content under an id that is taken: that id, cut so that `#` and the record's offset fit.
+
+    Examples
+    --------
+    >>> renamed("reading-7", 42)
+    'reading-7#42'
+    """
+    suffix = f"#{offset}"
+    return identity[: ENTITY_LIMIT - len(suffix)] + suffix
+
+
 def match(state: EntityState, truth: Truth | EarlyTruth, tolerance: timedelta) -> Pending | Resolved | None:
     """The prediction that a truth belongs to; None if it has not been made (yet)."""
     if truth.observation_id is not None:
         return find(state, truth.observation_id)
     assert truth.target_time is not None
-    return _nearest((*state.pending, *state.resolved), truth.target_time, tolerance)
+    return _nearest(state, truth.target_time, tolerance)
 
 
 def waiting_for(state: EntityState, pending: Pending, tolerance: timedelta) -> tuple[EarlyTruth, ...]:
@@ -51,13 +71,16 @@ def waiting_for(state: EntityState, pending: Pending, tolerance: timedelta) -> t
 def by_observation(state: EntityState, observation: Observation, settings: Settings) -> ByObservation:
     """What an observation that carries the target's value settles (`truths.source = "next-observation"`).
 
-    With a duration as horizon: the prediction for that moment, and as `missing` those whose moment lies further back than the
-    tolerance. With `next`: the predictions made for the entity's last observation before this one; after a gap above
+    With a duration as horizon: the prediction nearest to that moment within the tolerance, and as `missing` those whose moment lies
+    further back. With `next`: the predictions made for the entity's last observation before this one; after a gap above
     `truths.max_gap` they are missing instead.
     """
     horizon, truths = settings.target.horizon, settings.truths
     if isinstance(horizon, timedelta):
-        hit = _nearest((*state.pending, *state.resolved), observation.time, truths.tolerance)
+        hit = _nearest(state, observation.time, truths.tolerance)
+        if isinstance(hit, Resolved) and hit.truth is not None and hit.target_time != observation.time:
+            # Read off an observation at least as near; only another reading of the very moment corrects it.
+            hit = None
         newest = state.newest is None or observation.time >= state.newest
         behind = [p for p in state.pending if newest and p.target_time is not None and p.target_time + truths.tolerance < observation.time]
         return ByObservation(() if hit is None else (hit,), tuple(p for p in behind if p is not hit))
@@ -75,13 +98,22 @@ def by_observation(state: EntityState, observation: Observation, settings: Setti
     return ByObservation((), (*older, *current)) if gap else ByObservation(current, older)
 
 
-def _nearest(rows: Iterable[Pending | Resolved], time: datetime, tolerance: timedelta) -> Pending | Resolved | None:
-    best: tuple[timedelta, datetime] | None = None
+def _nearest(state: EntityState, time: datetime, tolerance: timedelta) -> Pending | Resolved | None:
+    """The prediction nearest to a moment, ties to the earlier target, and of one target to the prediction made first."""
+    best: tuple[timedelta, datetime, datetime] | None = None
     found: Pending | Resolved | None = None
+    # Resolved ones come first: a second truth finds the prediction that the first one found.
+    rows: tuple[Pending | Resolved, ...] = (*state.resolved, *state.pending)
     for row in rows:
         if row.target_time is None:
             continue
         distance = abs(row.target_time - time)
-        if distance <= tolerance and (best is None or (distance, row.target_time) < best):
-            best, found = (distance, row.target_time), row
+        rank = (distance, row.target_time, row.made_at)
+        if distance <= tolerance and (best is None or rank < best):
+            best, found = rank, row
     return found
+
+
+def _is_renamed(name: str, identity: str) -> bool:
+    tail = name.rpartition("#")[2]
+    return tail.isdecimal() and name == renamed(identity, int(tail))

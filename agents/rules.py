@@ -26,7 +26,7 @@ from datetime import datetime
 from math import log2, sqrt
 from typing import NamedTuple
 
-from agents.conditions import describe_all, holds
+from agents.conditions import describe_all, holds, implies
 from agents.memory import RULES, revise
 from agents.sentences import conclusion, rule_line
 from schemas.messages import MemoryRevision, Rejection, Scalar, Value
@@ -317,7 +317,8 @@ def _ordered(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
 
 
 def _narrower(one: Sequence[Condition], other: Sequence[Condition]) -> bool:
-    return set(one) > set(other)
+    """Whether the first set of conditions holds only where the second does, and not the other way round."""
+    return set(one) != set(other) and all(any(implies(condition, wide) for condition in one) for wide in other)
 
 
 def _measure(when: Sequence[Condition], known: Cases) -> Evidence:

@@ -21,6 +21,8 @@ Matches = Callable[[str, str], bool]
 PUBLISHED, MODEL = "published", "model"
 #: Decimals of errors in messages and sums; keeps bytes stable.
 PRECISION = 6
+#: Errors above are as bad as it gets; keeps them, their squares and all sums finite.
+WORST = 1e150
 
 
 def answers(row: Pending | Resolved) -> dict[str, Answer]:
@@ -34,8 +36,13 @@ def answers(row: Pending | Resolved) -> dict[str, Answer]:
 def error(answer: Answer, truth: Value, matches: Matches) -> float:
     """Truth minus forecast for a number (target's unit); 0 for a hit and 1 for a miss otherwise."""
     if not isinstance(truth, str) and not isinstance(answer.value, str):
-        return round(truth - answer.value, PRECISION)
+        return difference(truth, answer.value)
     return 0.0 if matches(str(answer.value), str(truth)) else 1.0
+
+
+def difference(truth: float, forecast: float) -> float:
+    """Truth minus forecast, rounded to `PRECISION`, and finite whatever the two are."""
+    return round(min(max(truth - forecast, -WORST), WORST), PRECISION) + 0.0
 
 
 def errors(row: Pending | Resolved, truth: Value, matches: Matches) -> dict[str, float]:
@@ -82,7 +89,7 @@ def _count(totals: ArmTotals, answer: Answer, truth: Value, target: TargetSettin
     update: dict[str, float | int] = {"n": max(0, totals.n + sign)}
     if target.kind == "number":
         update["abs_sum"] = round(totals.abs_sum + sign * abs(missed), PRECISION)
-        update["square_sum"] = round(totals.square_sum + sign * missed**2, PRECISION)
+        update["square_sum"] = round(totals.square_sum + sign * round(missed**2, PRECISION), PRECISION)
         hit = target.hit_within is not None and abs(missed) <= target.hit_within
     else:
         hit = missed == 0.0

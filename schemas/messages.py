@@ -28,11 +28,11 @@ Scalar = bool | int | FiniteFloat | str
 Value = FiniteFloat | str
 
 Kind = Literal["number", "category", "text"]
-#: Who answered: the model; a naive forecaster because the model could not (`fallback`); nobody asked (`conflated`).
+#: Who answered: the model, or a naive forecaster because the model could not (`fallback`).
 Source = Literal["model", "fallback"]
 #: late: after its deadline; early: before its observation; corrected: replaces an earlier truth; hindsight: predicted after
 #: its own or a later truth was learned; stale: predicted when its target time had passed; judged: no truth, a judge's verdict.
-#: conflated (in states only): the model was not asked and nothing published; the row feeds ledger and experts alone.
+#: conflated (in states only): the model was not asked and nothing was published; the truth feeds ledger and experts alone.
 Flag = Literal["late", "early", "corrected", "hindsight", "stale", "judged", "conflated"]
 Cause = Literal["feedback", "command", "rollback", "rule-dropped", "forget"]
 Op = Literal["edit", "rollback", "freeze", "thaw", "forget", "rewrite"]

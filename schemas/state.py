@@ -188,8 +188,6 @@ class ExpertsState(Frozen):
     recent: tuple[Value, ...] = ()
     #: Time of the last value that was taken in; older ones are not.
     last_time: Time | None = None
-    #: Usual seconds between two values: how many steps lie in a horizon.
-    spacing: Annotated[float, Field(ge=0)] = 0.0
     counts: dict[str, int] = Field(default_factory=dict)
     #: Counts of label followed by label.
     transitions: dict[str, dict[str, int]] = Field(default_factory=dict)

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import faust
-from agents.forecaster import Forecaster
 from faust.types import TP
 
+from agents.forecaster import Forecaster
 from schemas.settings import Settings
 from streams.due import DueIndex
-from streams.entities import Entities, scan_due
+from streams.entities import Entities, scan
 from streams.intake import Intake
 from streams.kafka import client_options, ssl_context
 from streams.lanes import Lanes
@@ -84,6 +84,7 @@ class PalimpsestApp(faust.App):
             clock=lambda: datetime.now(UTC),
             partitions=partitions,
             writers=self.writers,
+            on_broken=self.broken,
         )
         self.intake = Intake(self, self.entities.dispatch, self._lost_to_retention)
         self.inputs = {role: state_topic(settings, role) for role in input_roles(settings)}
@@ -160,7 +161,7 @@ class PalimpsestApp(faust.App):
         self.entities.due = {partition: DueIndex() for partition in owned}
         self._barriers.clear()
         self._blocked.clear()
-        self._spawn(self._load_due(owned), "load due times")
+        self._spawn(self._scan(owned), "scan")
         self._spawn(self._tick(self.lease), "due work")
         if self._handover_began is not None:
             self.metrics.rebalance(time.monotonic() - self._handover_began)
@@ -220,10 +221,9 @@ class PalimpsestApp(faust.App):
         if not task.cancelled() and (error := task.exception()) is not None:
             self.broken(error)
 
-    async def _load_due(self, partitions: Iterable[int]) -> None:
+    async def _scan(self, partitions: Iterable[int]) -> None:
         for partition in sorted(partitions):
-            stored = await asyncio.to_thread(scan_due, self.state_table, partition)
-            self.entities.due[partition].load(stored)
+            self.entities.take_over(partition, await asyncio.to_thread(scan, self.state_table, partition))
 
     async def _tick(self, lease: Lease) -> None:
         while lease.open:

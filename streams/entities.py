@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -61,6 +62,7 @@ class Entities:
         clock: Callable[[], datetime],
         partitions: int,
         writers: Mapping[int, PartitionWriter],
+        on_broken: Callable[[BaseException], None],
     ) -> None:
         self._settings = settings
         self._core = forecaster
@@ -70,6 +72,7 @@ class Entities:
         self._clock = clock
         self._partitions = partitions
         self._writers = writers
+        self._on_broken = on_broken
         self.due: dict[int, DueIndex] = {}
         #: Stream time by partition, replay only: the newest event time that was applied.
         self.stream_time: dict[int, datetime] = {}
@@ -77,6 +80,8 @@ class Entities:
         self._newest: dict[str, datetime] = {}
         self._rewriting: dict[str, asyncio.Task[None]] = {}
         self._partition_states: dict[int, PartitionState] = {}
+        #: How many entities each partition has, once its records were scanned.
+        self._entities: dict[int, int] = {}
 
     # -- into the lane
 
@@ -88,8 +93,9 @@ class Entities:
             return
         try:
             message = decode(item, self._settings, self._partitions, self._clock())
-        except DecodeError as error:
-            refusal, lane = error, b"%s/%d/%d" % (item.role.encode(), item.tp.partition, item.entry.offset)
+        except Exception as error:
+            refusal = error if isinstance(error, DecodeError) else self._defect(item, error)
+            lane = b"%s/%d/%d" % (item.role.encode(), item.tp.partition, item.entry.offset)
             await self._lanes.submit(lane, lambda: self._finish(item, lease, self._refuse(item, lease, refusal)))
             return
         if isinstance(message, Observation):
@@ -105,7 +111,16 @@ class Entities:
         except LeaseLost:
             # The next owner of the partition does it again; nothing was committed.
             return
+        except Exception as error:
+            # The state itself cannot be read or written. Going on would leave this record out for ever.
+            log.exception("an item could not be finished", extra=self._where(item, None))
+            self._on_broken(error)
+            return
         item.tracker.close(item.entry)
+
+    def _defect(self, item: Item, error: Exception) -> DecodeError:
+        log.exception("a record made decoding fail; it goes to the dead letters", extra=self._where(item, None))
+        return DecodeError("failed", f"{type(error).__name__}: {error}")
 
     # -- in the lane
 
@@ -133,7 +148,9 @@ class Entities:
         except RecordTooLarge as error:
             await self._refuse_applied(item, lease, fresh, "too-large", str(error))
             return
-        self._metrics.processed(item.role, "applied")
+        if state is None and stored:
+            self._count(partition, 1)
+        self._metrics.processed(item.role, "applied", seconds=time.monotonic() - item.taken_at)
         self._metrics.step(step, now)
 
     async def _ask_core(self, item: Item, message: Parsed, state: EntityState, *, known: bool, now: datetime) -> Step:
@@ -235,6 +252,10 @@ class Entities:
                 self._schedule(partition, state)
         except LeaseLost:
             return
+        except Exception as error:
+            log.exception("due work failed", extra={"partition": partition, "entity": entity})
+            self._on_broken(error)
+            return
         self._metrics.step(step, now)
 
     def _start_rewrite(self, partition: int, state: EntityState, lease: Lease, now: datetime) -> None:
@@ -258,10 +279,14 @@ class Entities:
         if state is None or not lease.open:
             return
         now = self._now(partition, state, None)
-        step = await self._core.apply(state, proposal, now=now)
         try:
+            step = await self._core.apply(state, proposal, now=now)
             await self._commit(partition, step, lease)
         except LeaseLost:
+            return
+        except Exception as error:
+            log.exception("a rewrite could not be taken over", extra={"partition": partition, "entity": entity})
+            self._on_broken(error)
             return
         self._metrics.step(step, now)
 
@@ -291,6 +316,17 @@ class Entities:
         await self._writer(partition).write(record, outputs)
         if record is not None:
             self._schedule(partition, state)
+
+    def take_over(self, partition: int, scan: Scan) -> None:
+        """Take in what the records of a partition that was taken over say."""
+        self.due[partition].load(scan.due)
+        self._entities[partition] = 0
+        self._count(partition, scan.entities)
+
+    def _count(self, partition: int, more: int) -> None:
+        if partition in self._entities:
+            self._entities[partition] += more
+            self._metrics.entities(partition, self._entities[partition])
 
     def _schedule(self, partition: int, state: EntityState) -> None:
         due = next_due(state)
@@ -331,13 +367,26 @@ class Entities:
             task.cancel()
         self._newest.clear()
         self._partition_states.clear()
+        self._entities.clear()
 
 
 def _lane(partition: int, entity: str) -> bytes:
     return b"%d/" % partition + entity.encode()
 
 
-def scan_due(table: StateTable, partition: int) -> list[tuple[str, int]]:
-    """Due times of a partition's entities, from the records' headers alone; run on taking the partition over."""
-    headers = ((entity, read_header(front)) for entity, front in table.entities(partition))
-    return [(entity, header.due) for entity, header in headers if header.due is not None]
+class Scan(NamedTuple):
+    """What the headers of a partition's records say: how many entities there are, and when which is due (ms since the epoch)."""
+
+    entities: int
+    due: list[tuple[str, int]]
+
+
+def scan(table: StateTable, partition: int) -> Scan:
+    """Read the headers of a partition's records; run on taking the partition over."""
+    count, due = 0, []
+    for entity, front in table.entities(partition):
+        count += 1
+        header = read_header(front)
+        if header.due is not None:
+            due.append((entity, header.due))
+    return Scan(count, due)

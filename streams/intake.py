@@ -44,6 +44,7 @@ class Inlet:
         self._queue: deque[Item] = deque()
         self._filled = asyncio.Event()
         self._task = asyncio.create_task(self._pump(), name=f"inlet {tp.topic}/{tp.partition}")
+        self._task.add_done_callback(self._ended)
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -65,6 +66,10 @@ class Inlet:
                 self._queue.popleft()
                 if len(self._queue) == RELEASE_AT:
                     self._intake.app.consumer.release(self._tp)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._intake.app.broken(error)
 
     def stop(self) -> None:
         self._task.cancel()

@@ -6,8 +6,9 @@ everywhere: in its applied offset, in its dead letter and in logs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -41,6 +42,8 @@ class Item:
     entry: Entry
     tracker: Tracker
     trace: str = ""
+    #: When the fetcher handed it over (monotonic seconds).
+    taken_at: float = field(default_factory=time.monotonic)
 
     @classmethod
     def from_message(cls, role: Role, tp: TP, message: Any, entry: Entry, tracker: Tracker) -> Item:

@@ -16,15 +16,15 @@ import time
 from importlib.metadata import version
 from typing import Any
 
-from agents.forecaster import Forecaster
 from prometheus_client import CollectorRegistry
 
 from agents.asking import Asker
 from agents.budget import TokenCounter
-from agents.errors import ModelError
+from agents.errors import AgentError, ModelError
+from agents.forecaster import Forecaster
 from agents.models.factory import build_model
 from agents.models.protocol import LanguageModel
-from schemas.settings import Settings
+from schemas.settings import Settings, SettingsError
 from streams import exits, topics, upstream
 from streams.app import PalimpsestApp, build_app
 from streams.errors import StreamError, TopicsUnfit
@@ -107,6 +107,10 @@ class _Worker:
         except StreamError as error:
             log.error("%s", error)
             return error.exit_code
+        except (AgentError, SettingsError) as error:
+            # Something that the settings name cannot be loaded: a backend, a model's file, a checker.
+            log.error("%s", error)
+            return exits.CONFIG
         return self._code
 
     def _stop(self, signum: int) -> None:
@@ -234,4 +238,3 @@ class _Worker:
         log.warning("something still hangs after the drain deadline; ending without it")
         logging.shutdown()
         os._exit(self._code)
-

@@ -175,19 +175,19 @@ class Given:
     def state(self, **fields: Any) -> EntityState:
         return EntityState(entity="north", **fields)
 
-    def observation(self, hours: float = 0, value: Scalar | None = 10.0, *, id: str | None = None, **values: Scalar) -> Observation:
+    def observation(self, hours: float = 0, value: Scalar | None = 10.0, *, identity: str | None = None, **values: Scalar) -> Observation:
         """The reading of that hour; its id is `o<hour>`."""
         fields = dict(values) if value is None else {"value": value, **values}
-        return Observation(entity="north", id=id or f"o{hours:g}", time=at(hours), values=fields)
+        return Observation(entity="north", id=identity or f"o{hours:g}", time=at(hours), values=fields)
 
     def truth(self, hours: float | None = None, value: Value = 12.0, *, of: str | None = None, note: str = "") -> Truth:
         """The truth of an observation's id, or of a target time."""
         return Truth(entity="north", observation_id=of, target_time=None if hours is None else at(hours), value=value, note=note)
 
-    def pending(self, hours: float = 0, *, id: str | None = None, forecast: Value = 11.0, **fields: Any) -> Pending:
+    def pending(self, hours: float = 0, *, identity: str | None = None, forecast: Value = 11.0, **fields: Any) -> Pending:
         """A prediction of that hour for the next one."""
         known: dict[str, Any] = {"target_time": at(hours + 1), **fields}
-        return Pending(id=id or f"o{hours:g}", time=at(hours), made_at=at(hours), forecast=Answer(value=forecast), **known)
+        return Pending(id=identity or f"o{hours:g}", time=at(hours), made_at=at(hours), forecast=Answer(value=forecast), **known)
 
     def resolved(self, hours: float = 0, truth: Value | None = 12.0, *, seq: int = 1, forecast: Value = 11.0, **fields: Any) -> Resolved:
         """An outcome of that hour's prediction."""

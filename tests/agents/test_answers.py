@@ -29,7 +29,7 @@ def test_an_adjustment_is_added_to_the_reference():
     [
         ('{"b_adjust":"+1.5"', "not JSON"),
         ('{"b_adjust":"1.5"}', "not a signed number"),
-        ('{"b_adjust":"+1.55"}', "with 1 decimals"),
+        ('{"b_adjust":"+1.55"}', "with 1 decimal"),
         ('{"b_adjust":"+1e9"}', "not a signed number"),
         ('{"b_adjust":1.5}', "not a text"),
         ('{"b_adjust":NaN}', "not JSON"),
@@ -73,7 +73,11 @@ def test_every_rounded_adjustment_within_reach_fits_its_pattern(adjustment, deci
 
 
 def test_schemas_are_flat_and_closed():
-    for schema in (answers.forecast_schema(NUMBER, 1.0), answers.evidence_schema(["a"], ["b"], notes=True, numbers=False), answers.free_text_schema()):
+    for schema in (
+        answers.forecast_schema(NUMBER, 1.0),
+        answers.evidence_schema(["a"], ["b"], notes=True, numbers=False),
+        answers.free_text_schema(),
+    ):
         assert schema["additionalProperties"] is False
         assert list(schema["properties"]) == sorted(schema["properties"]) == schema["required"]
         assert "$ref" not in json.dumps(schema)

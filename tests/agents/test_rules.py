@@ -91,6 +91,12 @@ def test_an_exception_matches_instead_of_its_wider_rule(label_settings):
     assert lines(matching(page, {"wind": "calm", "sky": "clear"})) == ["when wind calm: medium"]
 
 
+def test_of_two_thresholds_that_hold_the_stricter_one_matches(number_settings):
+    page = memory.parse_edit("Rules:\n- when temp at least 10: add -0.5\n- when temp at least 20: add -2.0", number_settings())
+    assert lines(matching(page, {"temp": 25.0})) == ["when temp at least 20: add -2.0"]
+    assert lines(matching(page, {"temp": 15.0})) == ["when temp at least 10: add -0.5"]
+
+
 def test_what_is_handed_to_a_reader_never_contradicts_itself(label_settings, ledger_of):
     page = memory.parse_edit("Rules:\n- when wind north: high\n- when sky clear: low", label_settings())
     rows = ledger_of(

@@ -25,7 +25,9 @@ def test_orders_role_marks_addresses_and_templates_read_as_orders(text):
     assert not is_plain(text[:40])
 
 
-@pytest.mark.parametrize("text", ["Wind from the north comes before high smog.", "The system pressure falls.", "rain always follows a warm front"])
+@pytest.mark.parametrize(
+    "text", ["Wind from the north comes before high smog.", "The system pressure falls.", "rain always follows a warm front"]
+)
 def test_plain_sentences_about_the_world_do_not(text):
     assert not is_order(text)
 

@@ -15,7 +15,7 @@ time = "replay"
 kafka.bootstrap_servers = "{kafka}"
 topics = {{ observations = "{app}.x", truths = "{app}.t", predictions = "{app}.p", outcomes = "{app}.o", memories = "{app}.m", dead_letters = "{app}.d", commands = "{app}.c" }}
 worker = {{ http_port = {port}, state_dir = "{state}" }}
-model = {{ name = "MODEL", host = "HOST", retries = 0 }}
+model = {{ name = "MODEL", host = "HOST", retries = 0, deadline = "3m" }}
 observations.key = "entity"
 truths.key = "entity"
 rewrite.policy = "never"
