@@ -36,8 +36,11 @@ PROPOSED_RULES = 2
 NONE = "none"
 SECTIONS = ("a_history", "b_mistakes", "c_watch")
 
-#: What a note may be made of where numbers belong to the ledger: no digits, no braces or brackets, nothing that needs escaping.
-_WORDS_ONLY = r"^[^0-9\"\\<>{}\[\]\n\r\t]{0,160}$"
+#: What a note may be made of where numbers belong to the ledger: at most 25 words with one space between, no digits, no brackets, nothing that
+#: needs escaping. With free spaces a model that may not write the number it wants to write falls into a loop of spaces.
+#: A word has no upper length: bounds within bounds made llama.cpp's grammar a hundred times slower.
+_WORD = r"[^0-9\"\\<>{}\[\] \n\r\t]+"
+_WORDS_ONLY = rf"^({_WORD}( {_WORD}){{2,24}})?$"
 
 
 @dataclass(frozen=True, slots=True)

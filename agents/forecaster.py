@@ -77,10 +77,10 @@ class Forecaster:
         self._settings = settings
         self._asker = asker
         scorer = settings.target.scorer if settings.target.kind == "text" else "exact"
-        # A judge scores by verdict; against a given truth its texts are compared as `normalised`.
-        if scorer.startswith("checker:"):
+        if scorer.startswith(text_scoring.CHECKER):
             # One that cannot be loaded must fail at start, not at the first truth.
             text_scoring.load_checker(scorer)
+        # A judge scores by verdict; against a given truth its texts are compared as `normalised`.
         self._matches = _matcher("normalised" if scorer == "judge" else scorer)
 
     # -- observations
@@ -314,8 +314,7 @@ class Forecaster:
             origin=origin,
             raw=bounds.cut_raw(raw, limits).decode("latin-1"),
         )
-        same = [e for e in work.state.early if (e.observation_id, e.target_time) == (early.observation_id, early.target_time)]
-        if same and same[-1].value == early.value:
+        if join.is_waiting(work.state, early, self._settings.truths.tolerance):
             work.counts["truth.duplicate"] += 1
             return
         work.counts["truth.early"] += 1
@@ -382,7 +381,7 @@ class Forecaster:
             flags=tuple(dict.fromkeys(flags)),
             memory_revision=waiting.memory_revision,
             miss=miss,
-            note=bounds.cut_text(note, settings.bounds),
+            note=bounds.cut_text(self._remark(waiting.forecast, value) or note, settings.bounds),
         )
         changes: dict[str, object] = {
             "pending": tuple(p for p in state.pending if p.id != row.id),
@@ -450,6 +449,13 @@ class Forecaster:
             work.events.append(self._outcome(work, row, "corrected", (work.now - row.made_at).total_seconds()))
         work.counts["truth.corrected"] += 1
         self._drop_refuted(work)
+
+    def _remark(self, forecast: Answer, truth: Value) -> str:
+        """What a checker says about an answer; its message becomes the feedback."""
+        scorer = self._settings.target.scorer
+        if self._settings.target.kind != "text" or not scorer.startswith(text_scoring.CHECKER):
+            return ""
+        return text_scoring.matches(str(forecast.value), str(truth), scorer).message
 
     def _give_feedback(self, work: _Work, feedback: Feedback, loss: float) -> None:
         state = work.state

@@ -68,6 +68,24 @@ def waiting_for(state: EntityState, pending: Pending, tolerance: timedelta) -> t
     return tuple(early for early in state.early if match(state, early, tolerance) is pending)
 
 
+def is_waiting(state: EntityState, truth: EarlyTruth, tolerance: timedelta) -> bool:
+    """Whether the newest early truth that may mean the same prediction says the very same.
+
+    A truth that was corrected in between is none: it corrects back. Named by times, two truths less than twice the tolerance apart may both
+    be nearest to one prediction in between; so where target times lie closer than four times the tolerance, a repeated truth may wait
+    twice and is known as a duplicate only when it is matched.
+    """
+    for early in reversed(state.early):
+        if truth.observation_id is not None:
+            related = early.observation_id == truth.observation_id
+        else:
+            apart = None if early.target_time is None or truth.target_time is None else abs(early.target_time - truth.target_time)
+            related = early.observation_id is None and apart is not None and apart <= 2 * tolerance
+        if related:
+            return early.target_time == truth.target_time and early.value == truth.value
+    return False
+
+
 def by_observation(state: EntityState, observation: Observation, settings: Settings) -> ByObservation:
     """What an observation that carries the target's value settles (`truths.source = "next-observation"`).
 
