@@ -9,6 +9,8 @@ from schemas.state import Surprise
 WEIGHT = 0.15
 #: Outcomes before anything can be unusual.
 SETTLED = 3
+#: One error counts for at most so many usual ones: a sentinel such as -9999 among the truths must not make every error usual for weeks.
+CEILING = 8.0
 
 
 def is_miss(error: float, surprise: Surprise, target: TargetSettings, factor: float) -> bool:
@@ -31,6 +33,8 @@ def is_miss(error: float, surprise: Surprise, target: TargetSettings, factor: fl
 def learn(surprise: Surprise, error: float) -> Surprise:
     """Take in one outcome's error of the published forecast."""
     size = abs(error)
+    if surprise.n >= SETTLED and surprise.usual > 0:
+        size = min(size, CEILING * surprise.usual)
     # The plain mean until it is settled, so that the first errors do not linger.
     weight = max(WEIGHT, 1.0 / (surprise.n + 1))
     usual = round((1.0 - weight) * surprise.usual + weight * size, 6)

@@ -26,6 +26,7 @@ from streams import topics
 from streams.kafka import consumer, producer
 from streams.reading import read_topic
 
+ROLES = ("observations", "truths", "commands", "predictions", "outcomes", "memories", "dead_letters")
 #: Seconds after which a test says what it was waiting for; no assertion is about time.
 PATIENCE = 120.0
 
@@ -105,11 +106,8 @@ class Bench:
 
     async def read(self, role: str) -> list[ConsumerRecord]:
         """Everything committed in an output so far."""
-        found = []
         async with aclosing(read_topic(self.settings.kafka, getattr(self.settings.topics, role))) as records:
-            async for record in records:
-                found.append(record)
-        return found
+            return [record async for record in records]
 
     async def messages(self, role: str) -> list[dict[str, Any]]:
         return [orjson.loads(record.value) for record in await self.read(role)]
@@ -143,7 +141,7 @@ async def make_bench(kafka: str, tmp_path: Path) -> AsyncIterator[Callable[..., 
         app = f"it-{secrets.token_hex(4)}"
         (port,) = free_ports(1)
         config = tmp_path / f"{app}.toml"
-        config.write_text(body.format(app=app, kafka=kafka, port=port, state=tmp_path / f"{app}-state"))
+        config.write_text(body.format(app=app, kafka=kafka, port=port, topics=_own_topics(app), state=tmp_path / f"{app}-state"))
         settings = load_settings(config)
         if inputs:
             sized = settings.model_copy(update={"topics": settings.topics.model_copy(update={"partitions": partitions})})
@@ -156,6 +154,15 @@ async def make_bench(kafka: str, tmp_path: Path) -> AsyncIterator[Callable[..., 
     for worker in workers:
         if worker.running:
             await worker.kill()
+
+
+def _own_topics(app: str) -> str:
+    """Every topic's name with the application before it, as an inline table."""
+    return "{" + ", ".join(f'{role} = "{app}.{role}"' for role in ROLES) + "}"
+
+
+def at_least(number: int, seen: list[ConsumerRecord]) -> bool:
+    return len(seen) >= number
 
 
 def duplicates(values: list[Any]) -> list[Any]:

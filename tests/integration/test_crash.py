@@ -13,7 +13,7 @@ CONFIG = """\
 app = "{app}"
 time = "replay"
 kafka.bootstrap_servers = "{kafka}"
-topics = {{ observations = "{app}.x", truths = "{app}.t", predictions = "{app}.p", outcomes = "{app}.o", memories = "{app}.m", dead_letters = "{app}.d", commands = "{app}.c" }}
+topics = {topics}
 worker = {{ http_port = {port}, state_dir = "{state}", session_timeout = "6s", instance_id = "one" }}
 model = {{ backend = "import", factory = "agents.models.scripted:from_settings" }}
 observations.key = "entity"
@@ -24,7 +24,6 @@ target = {{ field = "t" }}
 
 async def test_killed_at_any_moment_every_observation_has_one_prediction_and_every_truth_one_outcome(make_bench) -> None:
     seed = random.randrange(10**6)
-    print("seed", seed)
     chance = random.Random(seed)
     bench = await make_bench(CONFIG)
     entities, steps, kills = 40, 40, 4

@@ -1,8 +1,11 @@
 import asyncio
 import random
+from functools import partial
 
 import orjson
 import pytest
+
+from tests.integration.conftest import at_least
 
 pytestmark = pytest.mark.integration
 
@@ -10,7 +13,7 @@ pytestmark = pytest.mark.integration
 CONFIG = """\
 app = "{app}"
 backlog = "all"
-topics = {{ observations = "{app}.sensors", predictions = "{app}.p", outcomes = "{app}.o", memories = "{app}.m", dead_letters = "{app}.d", commands = "{app}.c" }}
+topics = {topics}
 kafka.bootstrap_servers = "{kafka}"
 worker = {{ http_port = {port}, state_dir = "{state}" }}
 model = {{ backend = "import", factory = "agents.models.scripted:from_settings" }}
@@ -37,7 +40,7 @@ async def test_an_existing_topic_without_keys_is_predicted_with_one_state_per_se
             payload = {"sensor": {"id": sensor}, "ts": 1690000000123 + step * 60_000, "t": 20.0 + step + random_.random()}
             records.append((None, orjson.dumps(payload), random_.randrange(4)))
         await bench.send("observations", records)
-        await bench.until("predictions", lambda seen, want=(step + 1) * len(sensors): len(seen) >= want)
+        await bench.until("predictions", partial(at_least, (step + 1) * len(sensors)))
     outcomes = await bench.until("outcomes", lambda seen: len(seen) >= (steps - 1) * len(sensors))
     predictions = await bench.messages("predictions")
     assert len(predictions) == steps * len(sensors)

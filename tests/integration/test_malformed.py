@@ -13,7 +13,7 @@ CONFIG = """\
 app = "{app}"
 backlog = "all"
 kafka.bootstrap_servers = "{kafka}"
-topics = {{ observations = "{app}.x", truths = "{app}.t", predictions = "{app}.p", outcomes = "{app}.o", memories = "{app}.m", dead_letters = "{app}.d", commands = "{app}.c" }}
+topics = {topics}
 worker = {{ http_port = {port}, state_dir = "{state}" }}
 model = {{ backend = "import", factory = "agents.models.scripted:from_settings" }}
 observations.key = "entity"

@@ -13,7 +13,7 @@ CONFIG = """\
 app = "{app}"
 time = "replay"
 kafka.bootstrap_servers = "{kafka}"
-topics = {{ observations = "{app}.x", truths = "{app}.t", predictions = "{app}.p", outcomes = "{app}.o", memories = "{app}.m", dead_letters = "{app}.d", commands = "{app}.c" }}
+topics = {topics}
 worker = {{ http_port = {port}, state_dir = "{state}" }}
 model = {{ name = "MODEL", host = "HOST", retries = 0, deadline = "3m" }}
 observations.key = "entity"

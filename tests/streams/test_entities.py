@@ -1,0 +1,238 @@
+"""What happens in a lane, with a table and a writer in memory: the shell's bookkeeping without Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+from faust.types import TP
+from prometheus_client import CollectorRegistry
+
+from agents.forecaster import Orphan, Step
+from schemas.mapping import Record
+from schemas.messages import Answer, Observation, Prediction, Truth
+from schemas.settings import Settings
+from schemas.state import PARTITION_KEY, EarlyTruth, EntityState, Origin, decode_state, encode_state, entity_key
+from streams.entities import Entities, scan
+from streams.lanes import Lanes
+from streams.lease import Lease, LeaseLost
+from streams.metrics import Metrics
+from streams.positions import Tracker
+from streams.records import Item, Role
+from streams.writer import Output, RecordTooLarge
+
+NOW = datetime(2024, 5, 1, tzinfo=UTC)
+HOME = 0
+
+
+class Table:
+    def __init__(self) -> None:
+        self.records: dict[bytes, bytes | None] = {}
+
+    def read(self, partition: int, key: bytes) -> bytes | None:
+        return self.records.get(key)
+
+    def entities(self, partition: int) -> Any:
+        return [(key[1:].decode(), value[:12]) for key, value in self.records.items() if key.startswith(b"e") and value]
+
+
+class Writer:
+    """Commits at once, or refuses with `error`."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.outputs: list[Output] = []
+        self.error: list[Exception] = []
+
+    async def write(self, record: tuple[bytes, bytes | None] | None, outputs: Sequence[Output]) -> None:
+        if self.error:
+            raise self.error.pop(0)
+        if record is not None:
+            self.table.records[record[0]] = record[1]
+        self.outputs += outputs
+
+
+class Core:
+    """A forecaster that counts; it fails on the ids it is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.fails_on: set[str] = set()
+        self.orphan: EarlyTruth | None = None
+
+    async def observe(self, state: EntityState, observation: Observation, *, now: datetime, offset: int, overtaken: bool = False) -> Step:
+        self.seen.append(observation.id)
+        if observation.id in self.fails_on:
+            raise ZeroDivisionError("a defect")
+        made = Prediction(
+            entity=state.entity,
+            id=observation.id,
+            kind="number",
+            time=observation.time,
+            made_at=now,
+            forecast=Answer(value=1.0),
+            source="fallback",
+            memory_revision=0,
+        )
+        return Step(state.model_copy(update={"outcomes": state.outcomes + 1}), (made,), {"observation.predicted": 1})
+
+    async def learn(self, state: EntityState, truth: Truth, **_: Any) -> Step:
+        return Step(state)
+
+    async def due(self, state: EntityState, *, now: datetime, truths_read: bool) -> Step:
+        return Step(state, (Orphan(self.orphan),), {"truth.orphan": 1}) if self.orphan else Step(state)
+
+
+class World:
+    def __init__(self) -> None:
+        self.settings = Settings(observations={"key": "entity"})
+        self.table, self.core = Table(), Core()
+        self.writer = Writer(self.table)
+        self.broken: list[BaseException] = []
+        self.registry = CollectorRegistry()
+        self.lanes = Lanes(16)
+        self.lease = Lease(1, frozenset({HOME}))
+        self.tracker = Tracker()
+        self.entities = Entities(
+            self.settings,
+            self.core,  # type: ignore[arg-type]
+            self.table,  # type: ignore[arg-type]
+            Metrics(self.registry, self.settings),
+            self.lanes,
+            clock=lambda: NOW,
+            partitions=1,
+            writers={HOME: self.writer},  # type: ignore[dict-item]
+            on_broken=self.broken.append,
+        )
+
+    async def send(self, *values: bytes, role: Role = "observations", first: int = 0) -> None:
+        for offset, value in enumerate(values, first):
+            tp = TP(role, HOME)
+            entry = self.tracker.open(offset, 0)
+            record = Record(role, HOME, offset, 0, b"a", value)
+            await self.entities.dispatch(Item(role, tp, record, role, entry, self.tracker), self.lease)
+        await self.lanes.drain(5.0)
+
+    def state(self, entity: str = "a") -> EntityState | None:
+        raw = self.table.records.get(entity_key(entity))
+        return None if raw is None else decode_state(raw)
+
+    def reasons(self) -> list[str]:
+        letters = [output for output in self.writer.outputs if output.topic == "dead-letters"]
+        return [dict(letter.headers)["palimpsest-reason"].decode() for letter in letters]
+
+
+def reading(identity: str, entity: str = "a") -> bytes:
+    return orjson.dumps({"entity": entity, "id": identity, "time": "2024-04-01T00:00:00Z", "values": {"value": 1}})
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_an_observation_leads_to_one_state_record_with_its_offset_and_one_prediction(world: World) -> None:
+    await world.send(reading("o1"), first=7)
+    state = world.state()
+    assert state is not None
+    assert state.applied == {"observations": 7}
+    assert [output.topic for output in world.writer.outputs] == ["predictions"]
+    assert world.tracker.position == 8
+
+
+async def test_a_record_that_was_applied_before_changes_nothing_and_asks_nobody(world: World) -> None:
+    await world.send(reading("o1"), reading("o2"))
+    before = dict(world.table.records)
+    await world.send(reading("o1"), reading("o2"))
+    assert world.core.seen == ["o1", "o2"]
+    assert world.table.records == before
+    assert len(world.writer.outputs) == 2
+
+
+async def test_a_defect_in_the_core_dead_letters_the_record_and_keeps_the_state(world: World) -> None:
+    world.core.fails_on = {"o2"}
+    await world.send(reading("o1"), reading("o2"), reading("o3"))
+    assert world.reasons() == ["failed"]
+    state = world.state()
+    assert state is not None
+    assert state.outcomes == 2
+    assert state.applied == {"observations": 2}
+    assert world.tracker.position == 3
+
+
+async def test_what_cannot_be_decoded_is_dead_lettered_once_whatever_is_read_again(world: World) -> None:
+    await world.send(b"garbage", reading("o1"), b"{}")
+    await world.send(b"garbage", reading("o1"), b"{}")
+    assert world.reasons() == ["not-json", "missing-entity"]
+    raw = world.table.records[PARTITION_KEY]
+    assert raw is not None
+    assert orjson.loads(raw)["dead_lettered"] == {"observations": 2}
+
+
+async def test_a_record_that_leads_to_too_large_a_state_is_dead_lettered_and_its_neighbours_go_through(world: World) -> None:
+    await world.send(reading("o1"))
+    world.writer.error = [RecordTooLarge("900001 bytes")]
+    await world.send(reading("o2"), reading("o3"), first=1)
+    assert world.reasons() == ["too-large"]
+    state = world.state()
+    assert state is not None
+    assert state.outcomes == 2
+    assert state.applied == {"observations": 2}
+
+
+async def test_nothing_is_committed_or_finished_once_the_lease_is_lost(world: World) -> None:
+    world.lease.close()
+    await world.send(reading("o1"))
+    assert world.table.records == {}
+    assert world.tracker.position is None
+    assert world.broken == []
+
+
+async def test_a_writer_that_has_stopped_leaves_the_record_to_the_next_owner(world: World) -> None:
+    world.writer.error = [LeaseLost("gone")]
+    await world.send(reading("o1"))
+    assert world.tracker.position is None
+    assert world.broken == []
+
+
+async def test_a_state_that_cannot_be_read_ends_the_worker_instead_of_stalling_the_partition(world: World) -> None:
+    world.table.records[entity_key("a")] = b"\x63 from another program"
+    await world.send(reading("o1"))
+    assert len(world.broken) == 1
+    assert world.tracker.position is None
+
+
+async def test_a_tombstone_is_counted_and_finished(world: World) -> None:
+    await world.send(None)  # type: ignore[arg-type]
+    assert world.tracker.position == 1
+    assert world.registry.get_sample_value("palimpsest_processed_total", {"input": "observations", "outcome": "tombstone"}) == 1
+
+
+async def test_an_orphan_is_dead_lettered_under_its_own_coordinates(world: World) -> None:
+    origin = Origin(topic="foreign", partition=3, offset=99)
+    world.core.orphan = EarlyTruth(value=1.0, arrived=NOW, due=NOW, origin=origin, raw="raw \xff")
+    world.table.records[entity_key("a")] = encode_state(EntityState(entity="a"))
+    await world.entities.run_due(HOME, "a", world.lease, truths_read=True)
+    await world.lanes.drain(5.0)
+    (letter,) = world.writer.outputs
+    headers = dict(letter.headers)
+    assert letter.value == b"raw \xff"
+    assert (headers["palimpsest-topic"], headers["palimpsest-partition"], headers["palimpsest-offset"]) == (b"foreign", b"3", b"99")
+
+
+async def test_a_scan_reads_due_times_and_counts_from_headers_alone(world: World) -> None:
+    early = EarlyTruth(value=1.0, arrived=NOW, due=NOW + timedelta(hours=1))
+    world.table.records[entity_key("due")] = encode_state(EntityState(entity="due", early=(early,)))
+    world.table.records[entity_key("idle")] = encode_state(EntityState(entity="idle"))
+    found = scan(world.table, HOME)  # type: ignore[arg-type]
+    assert found.entities == 2
+    assert found.due == [("due", int((NOW + timedelta(hours=1)).timestamp() * 1000))]
+
+
+async def test_records_of_one_entity_are_applied_in_order_while_others_run(world: World) -> None:
+    await asyncio.gather(world.send(*[reading(f"a{i}") for i in range(5)]))
+    assert world.core.seen == [f"a{i}" for i in range(5)]
