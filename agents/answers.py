@@ -36,11 +36,13 @@ PROPOSED_RULES = 2
 NONE = "none"
 SECTIONS = ("a_history", "b_mistakes", "c_watch")
 
-#: What a note may be made of where numbers belong to the ledger: at most 25 words with one space between, no digits, no brackets, nothing that
-#: needs escaping. With free spaces a model that may not write the number it wants to write falls into a loop of spaces.
-#: A word has no upper length: bounds within bounds made llama.cpp's grammar a hundred times slower.
-_WORD = r"[^0-9\"\\<>{}\[\] \n\r\t]+"
-_WORDS_ONLY = rf"^({_WORD}( {_WORD}){{2,24}})?$"
+#: Words that a note is asked to keep to, and where the grammar ends it: one that long was cut off and is refused by a guard.
+NOTE_WORDS = 25
+NOTE_WORDS_CUT = 30
+#: What a note may be made of where numbers belong to the ledger: one sentence of words in Latin letters with one space between. With free
+#: spaces a model that may not write its number falls into a loop of spaces; with free letters it takes digits of another script. A word has
+#: no upper length, because bounds within bounds multiply in llama.cpp's grammars.
+_WORD = r"[A-Za-zÀ-ž,;:'()%_/-]+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,34 +130,46 @@ def read_forecast(reply: Reply, target: TargetSettings, reference: float | None)
     return Answer(value=said)
 
 
-def evidence_schema(first: Sequence[str], second: Sequence[str], *, notes: bool, numbers: bool) -> Schema:
+def evidence_schema(first: Sequence[str], second: Sequence[str], *, note: Schema | None) -> Schema:
     """The schema of a proposal of rules and a note.
 
     Parameters
     ----------
     first, second
         Condition texts for `a_when` and, beside `none`, for `b_and`; no rules are asked for where `first` is empty.
-    notes
-        Whether a note is asked for.
-    numbers
-        Whether a note may hold digits.
+    note
+        The schema of a note (`words_schema`, `ANY_NOTE`); None: none is asked for.
     """
     fields: dict[str, Schema] = {}
     if first:
         rule = _object({"a_when": {"type": "string", "enum": list(first)}, "b_and": {"type": "string", "enum": [NONE, *second]}})
         fields["a_rules"] = {"type": "array", "minItems": 1, "maxItems": PROPOSED_RULES, "items": rule}
-    if notes:
-        fields["b_note"] = {"type": "string", "maxLength": NOTE_LENGTH} if numbers else {"type": "string", "pattern": _WORDS_ONLY}
+    if note is not None:
+        fields["b_note"] = note
     return _object(fields)
 
 
-def evidence_form(*, rules: bool, notes: bool) -> str:
-    """The form of such a proposal in words."""
+#: A note of any characters, where numbers are what the target is made of.
+ANY_NOTE: Schema = {"type": "string", "maxLength": NOTE_LENGTH}
+
+
+def words_schema(beginnings: Sequence[str]) -> Schema:
+    """The schema of a note in words: one of the beginnings, more words, a full stop; or nothing at all.
+
+    The beginning names the condition (`High wind`, `With sky clear`): left to itself a small model begins with a threshold, and what it
+    writes instead of the number it may not write is noise. So begun, a note can also be tested (`agents.claims`).
+    """
+    begun = "|".join(beginnings) if beginnings else _WORD
+    return {"type": "string", "pattern": rf"^(({begun})( {_WORD}){{2,{NOTE_WORDS_CUT - 2}}}\.)?$"}
+
+
+def evidence_form(*, rules: bool, note: str) -> str:
+    """The form of such a proposal in words; `note` says what the note is to tell, empty for none."""
     parts = []
     if rules:
         parts.append('"a_rules":[{"a_when":"<condition>","b_and":"<none or a second condition>"}]')
-    if notes:
-        parts.append('"b_note":"<note of at most 25 words>"')
+    if note:
+        parts.append(f'"b_note":"<{note}, in at most {NOTE_WORDS} words>"')
     return "{" + ",".join(parts) + "}"
 
 

@@ -28,6 +28,9 @@ _THEN = re.compile(
     r"|\bresults? in\b|\bcauses?\b|\bcomes? before\b|\bprecedes?\b|\bsignals?\b|\btends? to\b|\boften\b|\busually\b|\bstays?\b)\s*",
     re.IGNORECASE,
 )
+#: As the notes begin that a model is asked for (`agents.answers.words_schema`).
+_BEGUN = re.compile(r"(?P<left>(?:High|Low) \w+|With \w+ [\w]+)(?P<right> .+)")
+_WHEN = re.compile(r"(?:when|if|after|during|with|on|as)\b(?P<left>.+),(?P<right>[^,]+)", re.IGNORECASE)
 _UP = re.compile(
     r"\b(ris(?:e|es|ing)|increas(?:e|es|ed|ing)|higher|warmer|hotter|larger|up|upward|grow(?:s|ing)?|climbs?)\b", re.IGNORECASE
 )
@@ -50,10 +53,14 @@ class Claim:
 
 def claim_of(sentence: str, rows: Sequence[Resolved], settings: Settings) -> Claim | None:
     """Read the claim of a sentence, if it makes exactly one that can be tested."""
-    parts = _THEN.split(sentence, maxsplit=1)
-    if len(parts) < 2 or _NOT.search(sentence):
+    if _NOT.search(sentence):
         return None
-    left, right = parts[0], sentence[len(parts[0]) :]
+    clause = _BEGUN.fullmatch(sentence.strip()) or _WHEN.fullmatch(sentence.strip())
+    if clause is not None:
+        left, right = clause["left"], clause["right"]
+    else:
+        left = _THEN.split(sentence, maxsplit=1)[0]
+        right = sentence[len(left) :]
     conditions = _conditions(left, rows, settings)
     if not conditions:
         return None

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from agents import bounds, experts, intervals, join, memory, mixture, rewriting, rules, scoring, surprise, text_scoring
 from agents.asking import Asked, Asker
-from agents.errors import AnswerInvalid, PromptTooLong
+from agents.errors import AnswerInvalid
 from agents.feedback import feedback_for
 from agents.rewriting import Proposal, RewriteRequest
 from schemas.mapping import content_digest
@@ -557,9 +557,9 @@ class Forecaster:
         if wanted is not None and wanted <= now:
             if self._settings.rewrite.mode == "inline":
                 await self._rewrite(work)
-            else:
-                # Asking is the shell's; here goes only what cannot be asked.
-                self._request(work)
+            elif self._request(work) is not None:
+                # The shell asks; if nothing has come of it by then (a crash, a conflict), it asks again.
+                work.set(rewrite_wanted=now + self._settings.model.rewrite_deadline)
         return self._finish(work) if work.events or work.state is not state else Step(state)
 
     # -- the memory
@@ -578,10 +578,10 @@ class Forecaster:
         backing_off = state.rewrite_failures > 0 and state.rewrite_wanted is not None and state.rewrite_wanted > work.now
         if backing_off or not rewriting.wants_rewrite(state, self._settings):
             return
-        if self._settings.rewrite.mode == "background":
-            work.set(rewrite_wanted=state.rewrite_wanted or work.now)
-        else:
+        if self._settings.rewrite.mode == "inline":
             await self._rewrite(work)
+        elif state.rewrite_wanted is None and self._request(work) is not None:
+            work.set(rewrite_wanted=work.now)
 
     async def _rewrite(self, work: _Work) -> None:
         request = self._request(work)
@@ -589,18 +589,14 @@ class Forecaster:
             self._take(work, await self._asker.rewrite(request))
 
     def _request(self, work: _Work) -> RewriteRequest | None:
-        """The question for a rewrite; where there is none to ask, it is not wanted any more, and where λ has no room, not now."""
-        try:
-            request = None if work.state.frozen else rewriting.request_rewrite(work.state, self._settings, self._asker.counter)
-        except PromptTooLong:
-            self._back_off(work)
-            return None
+        """The question for a rewrite; where there is none to ask, it is not wanted any more."""
+        request = None if work.state.frozen else rewriting.request_rewrite(work.state, self._settings, self._asker.counter)
         if request is None:
             work.set(rewrite_wanted=None)
         return request
 
     def propose(self, state: EntityState, *, now: datetime) -> RewriteRequest | None:
-        """The rewrite that is wanted, to be asked outside of the entity's lane; None if there is nothing to ask (`due` sees to that)."""
+        """The rewrite that is wanted, to be asked outside of the entity's lane; None if there is nothing to ask. `due` comes after it."""
         if state.rewrite_wanted is None or state.rewrite_wanted > now:
             return None
         return self._request(_Work(state, now))
@@ -664,11 +660,12 @@ class Forecaster:
         if command.op == "rewrite":
             if state.frozen:
                 return memory.refusal(state, cause="command", reason="the entity is frozen", now=work.now, **said)
-            if not state.feedback:
+            request = self._request(work)
+            if request is None:
                 return memory.refusal(state, cause="command", reason="there is no feedback to rewrite from", now=work.now, **said)
             work.set(rewrite_wanted=work.now, rewrite_attempts=0, rewrite_failures=0)
             if self._settings.rewrite.mode == "inline":
-                await self._rewrite(work)
+                self._take(work, await self._asker.rewrite(request))
         elif command.op == "forget":
             # The number goes on, so that a rewrite that is under way finds the memory moved on.
             blank = Memory(revision=state.memory.revision + 1)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from rapidfuzz import fuzz
 
+from agents.answers import NOTE_WORDS_CUT
 from agents.claims import Claim, claim_of, contradict, refuted
 from agents.ledger import Ledger
 from agents.memory import HISTORY, MISTAKES, NOTES, RULES, WATCH, words
@@ -140,6 +141,11 @@ def _empty(statement: str, ground: Ground) -> str:
     return ""
 
 
+def _long(statement: str, ground: Ground) -> str:
+    said = len(statement.split())
+    return f"{said} words, at most {NOTE_WORDS_CUT - 1}" if said >= NOTE_WORDS_CUT else ""
+
+
 def _order(statement: str, ground: Ground) -> str:
     return "reads like an instruction" if is_order(statement) else ""
 
@@ -186,6 +192,7 @@ def _contradiction(statement: str, ground: Ground) -> str:
 #: In the order in which they are asked; the names are what `Rejection.guard` says.
 GUARDS: tuple[tuple[str, Callable[[str, Ground], str]], ...] = (
     ("empty", _empty),
+    ("too-long", _long),
     ("instruction", _order),
     ("number", _number),
     ("echo", _echo),

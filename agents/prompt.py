@@ -215,11 +215,10 @@ def rewrite_messages(
     *,
     conditions: Sequence[str] = (),
     mixed: Sequence[str] = (),
-    topic: str = "",
-    notes: bool = False,
+    note: str = "",
     form: str,
 ) -> Messages:
-    """The prompt of a rewrite, in the memory's form; a note is asked for where there is a `topic`, or `notes` without one."""
+    """The prompt of a rewrite, in the memory's form; `note` says what the note is to tell, empty for none."""
     outcomes = {
         "missed": listing.missed,
         "right": listing.right,
@@ -236,9 +235,7 @@ def rewrite_messages(
             conditions=conditions,
             mixed=mixed,
             most_rules=answers.PROPOSED_RULES,
-            topic=topic,
-            notes=notes,
-            target=target_text(settings.target),
+            note=note,
             form=form,
             **outcomes,
         )

@@ -11,7 +11,8 @@ Nothing here asks a model or reads a clock; `agents.asking` asks, the forecaster
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -31,6 +32,8 @@ from schemas.settings import Settings
 from schemas.state import Condition, EntityState, FoldedFeedback, Memory, Rule, Statement
 
 logger = logging.getLogger(__name__)
+
+_LETTERS = re.compile(r"[\w ]+", re.ASCII)
 
 #: Conditions that one proposal may choose from.
 OFFERED = 16
@@ -114,8 +117,9 @@ def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounte
         offer = _offer(state, settings, ledger)
         if not offer.first and not offer.note:
             return None
-        schema = answers.evidence_schema(offer.first, tuple(offer.conditions), notes=offer.note, numbers=settings.target.kind == "text")
-        form = answers.evidence_form(rules=bool(offer.first), notes=offer.note)
+        note = answers.ANY_NOTE if settings.target.kind == "text" else answers.words_schema(offer.beginnings)
+        schema = answers.evidence_schema(offer.first, tuple(offer.conditions), note=note if offer.note else None)
+        form = answers.evidence_form(rules=bool(offer.first), note=offer.note)
 
     def build(detail: Detail) -> Messages:
         listing = Listing.of(state.feedback, state.folded, detail)
@@ -127,8 +131,7 @@ def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounte
             detail,
             conditions=offer.first,
             mixed=offer.mixed,
-            topic=offer.topic,
-            notes=offer.note,
+            note=offer.note,
             form=form,
         )
 
@@ -188,13 +191,13 @@ class _Weighed:
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """Conditions to choose from: all by wording, those for `a_when`, held ones whose outcomes are mixed; whether a note is wanted, on what."""
+    """Conditions to choose from: all by wording, those for `a_when`, held ones whose outcomes are mixed; what a note is to tell."""
 
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     first: tuple[str, ...] = ()
     mixed: tuple[str, ...] = ()
-    note: bool = False
-    topic: str = ""
+    note: str = ""
+    beginnings: tuple[str, ...] = ()
 
 
 def _offer(state: EntityState, settings: Settings, ledger: Ledger) -> _Offer:
@@ -209,7 +212,7 @@ def _offer(state: EntityState, settings: Settings, ledger: Ledger) -> _Offer:
     """
     notes = [statement.text for statement in state.memory.sections.get(NOTES, ())]
     if settings.target.kind == "text":
-        return _Offer(note=settings.memory.max_notes > 0)
+        return _Offer(note="what a right answer has that a wrong one lacks" if settings.memory.max_notes else "")
     if len(ledger.matched) < OFFERED_FROM:
         return _Offer()
     rules = held(state.memory)
@@ -236,10 +239,21 @@ def _offer(state: EntityState, settings: Settings, ledger: Ledger) -> _Offer:
     mixed = tuple(
         describe(rule.when[0]) for rule in rules if isinstance(rule.then, str) and len(rule.when) == 1 and rule.hits < PURE * rule.cases
     )
-    topic = ""
-    if len(notes) < settings.memory.max_notes:
-        topic = next((name for name in by_field if not any(name.lower() in note.lower() for note in notes)), "")
-    return _Offer({describe(condition): condition for condition in chosen}, first, mixed, bool(topic), topic)
+    topic = next((name for name in by_field if not any(name.lower() in text.lower() for text in notes)), None)
+    if topic is None or len(notes) >= settings.memory.max_notes:
+        return _Offer({describe(condition): condition for condition in chosen}, first, mixed)
+    beginnings = _beginnings(by_field[topic])
+    said = " or ".join(dict.fromkeys(beginning.split()[0].lower() for beginning in beginnings)) if beginnings else ""
+    what = f"{said} {topic}" if said and said != "with" else topic
+    note = f"what {what} does to the {settings.target.description or settings.target.field}, and why"
+    return _Offer({describe(condition): condition for condition in chosen}, first, mixed, note, beginnings)
+
+
+def _beginnings(conditions: Sequence[Condition]) -> tuple[str, ...]:
+    """How a note on a field may begin; nothing where its name or labels are more than letters, digits and spaces."""
+    labels = [f"With {condition.field} {condition.value}" for condition in conditions if condition.op == "is"]
+    begun = labels or [f"High {conditions[0].field}", f"Low {conditions[0].field}"]
+    return tuple(begun) if all(_LETTERS.fullmatch(beginning) for beginning in begun) else ()
 
 
 def _is_settled(rule: Rule, evidence: Evidence, settings: Settings) -> bool:

@@ -428,7 +428,9 @@ def _refutation(rule: Rule, evidence: Evidence, known: Cases) -> str:
         bound = COST * len(rule.when)
     else:
         now = float(evidence.then)
-        if evidence.cases > 2 and abs(now - rule.then) > max(2 * (rule.spread or 0.0), 0.75 * known.scale):
+        # What two cases showed of their spread is hardly anything.
+        allowed = max(2 * (rule.spread or 0.0), (1.5 if rule.tentative else 0.75) * known.scale)
+        if evidence.cases > 2 and abs(now - rule.then) > allowed:
             return f"when {said}: {conclusion(now, 1)} lately, not {conclusion(rule.then, 1)}"
         bound = COST * len(rule.when)
     if evidence.cases >= 4 and evidence.gain < -bound:

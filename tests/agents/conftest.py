@@ -52,7 +52,7 @@ def text_settings() -> Callable[..., Settings]:
 
 @pytest.fixture
 def ledger_of() -> Callable[..., tuple[Resolved, ...]]:
-    """Resolved predictions, a day apart, of `(values, truth)` or `(values, truth, reference)`; `forecast` is what was published each time."""
+    """Resolved predictions, a day apart, of `(values, truth)` or `(values, truth, reference)`; `forecast` is what was published."""
 
     def build(cases: Sequence[Case], *, forecast: Value | None = None) -> tuple[Resolved, ...]:
         rows = []

@@ -219,3 +219,11 @@ def test_texts_and_answers_are_cut_to_their_bound_and_numbers_pass() -> None:
     assert bounds.cut_value(1e300, limits) == 1e300
     assert bounds.cut_answer(Answer(value="x" * 60), limits) == Answer(value="x" * 50)
     assert bounds.cut_answer(Answer(value="rain", top=("rain", "sun")), limits).top == ("rain", "sun")
+
+
+def test_a_full_ring_of_ordinary_outcomes_fits_the_default_bound(given: Any) -> None:
+    row: dict[str, Any] = {"values": {f"field {place}": 1.5 * place for place in range(8)}, "experts": dict.fromkeys(ARMS[3:], 12.5)}
+    rows = tuple(given.resolved(hour, seq=hour + 1, model_answer=Answer(value=11.5), **row) for hour in range(256))
+    waiting = tuple(given.pending(hour, model_answer=Answer(value=11.5), **row) for hour in range(256))
+
+    assert bounds.bound(given.state(resolved=rows, pending=waiting), BoundSettings()).counts == {}

@@ -22,6 +22,9 @@ def test_a_label_claimed_for_a_condition_is_read(label_settings, ledger_of):
 def test_a_direction_claimed_for_a_condition_is_read(number_settings, ledger_of):
     rows = ledger_of(WEATHER)
     assert read("Rain usually brings higher temperatures", rows, number_settings()) == ("sky rain", 1)
+    assert read("When wind is high, the temperature of the next day will be lower.", rows, number_settings()) == ("wind at least 4", -1)
+    assert read("Low wind makes it a warmer day.", rows, number_settings()) == ("wind below 2", 1)
+    assert read("With sky rain the days are cooler.", rows, number_settings()) == ("sky rain", -1)
     assert read("Strong wind leads to a drop in temperature", rows, number_settings()) == ("wind at least 4", -1)
 
 

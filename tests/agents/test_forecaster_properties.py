@@ -106,7 +106,9 @@ def verdicts(steps: Sequence[Step]) -> dict[str, tuple[Any, ...]]:
 @pytest.mark.parametrize("kind", [0, 1], ids=["number", "category"])
 @limited
 @given(story=stories())
-def test_any_interleaving_and_delay_ends_in_the_same_predictions_truths_and_errors(world: Any, kind: int, by_time: bool, story: Any) -> None:
+def test_any_interleaving_and_delay_ends_in_the_same_predictions_truths_and_errors(
+    world: Any, kind: int, by_time: bool, story: Any
+) -> None:
     target, value_of, answer = kinds(world)[kind]
     asker = world.asker()
     asker.answer = answer
