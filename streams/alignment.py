@@ -1,7 +1,8 @@
 """Reading a partition's inputs in timestamp order, best effort, so that after an outage the model learns in the order things happened.
 
 A record that is more than `slack` ahead of another input of the same partition waits while that input still has records to read.
-It waits at most `PATIENCE` after the lagging input's last sign of life: an end offset that is a transaction's marker is never
+Where the other input's records are here already and wait for their turn, that lasts as long as it takes. Where only offsets say that
+there is more, it lasts at most `PATIENCE` after the input's last sign of life: an end offset that is a transaction's marker is never
 delivered, and alignment is worth less than progress.
 """
 
@@ -17,6 +18,8 @@ from streams.records import Role
 
 #: Seconds without a record of the lagging input after which waiting for it ends.
 PATIENCE = 3.0
+#: Seconds between two looks at an input whose records are here: nothing announces that its queue ran empty.
+LOOK = 1.0
 
 
 @dataclass(slots=True)
@@ -30,10 +33,10 @@ class _Input:
 class Alignment:
     """Alignment of one partition's inputs."""
 
-    def __init__(self, inputs: tuple[Role, ...], slack_ms: int, lags: Callable[[Role], bool]) -> None:
-        """`lags(input)` says whether an input still has records that it has not handed over; True while that is unknown."""
+    def __init__(self, inputs: tuple[Role, ...], slack_ms: int, queued: Callable[[Role], bool], lags: Callable[[Role], bool]) -> None:
+        """`queued(input)`: records of it are here and wait. `lags(input)`: Kafka has more of it; True while that is unknown."""
         self._inputs = {name: _Input() for name in inputs}
-        self._slack, self._lags = slack_ms, lags
+        self._slack, self._queued, self._lags = slack_ms, queued, lags
         self._changed = asyncio.Event()
 
     async def turn(self, name: Role, timestamp: int) -> None:
@@ -56,8 +59,11 @@ class Alignment:
         for other, state in self._inputs.items():
             if other == name:
                 continue
-            behind = state.frontier is None or state.frontier + self._slack < timestamp
-            if behind and (state.waiting or self._lags(other)) and now < state.seen_at + PATIENCE:
+            if state.frontier is not None and state.frontier + self._slack >= timestamp:
+                continue
+            if state.waiting or self._queued(other):
+                return now + LOOK
+            if self._lags(other) and now < state.seen_at + PATIENCE:
                 return state.seen_at + PATIENCE
         return None
 

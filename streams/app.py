@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from agents.forecaster import Forecaster
 from schemas.settings import Settings
+from streams.barrier import Barrier
 from streams.due import DueIndex
 from streams.entities import Entities, scan
+from streams.errors import KafkaUnavailable
 from streams.intake import Intake
 from streams.kafka import client_options, ssl_context
 from streams.lanes import Lanes
@@ -59,6 +62,8 @@ class PalimpsestApp(faust.App):
     rekeying: Rekeying | None
     lanes: Lanes
     lease: Lease | None = None
+    #: `max.message.bytes` by topic.
+    limits: Mapping[str, int]
     #: Topics by role that carry the state's inputs, by entity.
     inputs: dict[Role, str]
     #: Those of them that `streams.alignment` keeps in step.
@@ -67,9 +72,16 @@ class PalimpsestApp(faust.App):
     on_broken: Callable[[BaseException], None]
 
     def wire(
-        self, settings: Settings, forecaster: Forecaster, metrics: Metrics, partitions: int, on_broken: Callable[[BaseException], None]
+        self,
+        settings: Settings,
+        forecaster: Forecaster,
+        metrics: Metrics,
+        partitions: int,
+        limits: Mapping[str, int],
+        on_broken: Callable[[BaseException], None],
     ) -> None:
         self.settings, self.metrics, self.forecaster, self.partitions = settings, metrics, forecaster, partitions
+        self.limits = limits
         self.on_broken = on_broken
         self.received = Received()
         self.writers: dict[int, PartitionWriter] = {}
@@ -96,7 +108,7 @@ class PalimpsestApp(faust.App):
         self.rekeying = Rekeying(self) if rekeyed else None
         for role in rekeyed:
             self._rekey(role, self.inputs[role], self.topic(input_topics(settings)[role], **raw))
-        self._barriers: dict[int, int] = {}
+        self._barriers: dict[int, Barrier] = {}
         self._blocked: dict[int, list[tuple[str, int]]] = {}
         self._lease_tasks: set[asyncio.Task[Any]] = set()
         self._handover_began: float | None = None
@@ -136,6 +148,7 @@ class PalimpsestApp(faust.App):
                 client=client_options(self.settings.kafka),
                 transaction_timeout=worker.transaction_timeout.total_seconds(),
                 max_request_size=self.settings.bounds.record + REQUEST_HEADROOM,
+                limits=self.limits,
                 send_fence=self._send_fence,
                 on_broken=self.broken,
                 on_commit=self.metrics.transaction,
@@ -229,46 +242,28 @@ class PalimpsestApp(faust.App):
         while lease.open:
             await asyncio.sleep(TICK)
             for partition in sorted(lease.partitions):
-                await self._run_due(lease, partition)
+                try:
+                    await self._run_due(lease, partition)
+                except (KafkaError, KafkaUnavailable, TimeoutError) as error:
+                    log.warning("what is due on partition %d waits for Kafka: %r", partition, error)
 
     async def _run_due(self, lease: Lease, partition: int) -> None:
         now = datetime.now(UTC) if self.settings.time == "live" else self.entities.stream_time.get(partition)
         if now is None:
             return
-        # Those that were due before the truths' end was asked for may expire once the truths are read up to it; the rest ask anew.
+        # Those that were due when the inputs' ends were asked for may expire once the inputs are read up to them; the rest ask anew.
         barrier = self._barriers.get(partition)
-        if barrier is not None and await self._truths_read_to(lease, partition, barrier):
+        if barrier is not None and await barrier.passed(lease):
             del self._barriers[partition]
             for entity, _ in self._blocked.pop(partition, []):
                 await self.entities.run_due(partition, entity, lease, truths_read=True)
-        due = self.entities.due[partition].pop(int(now.timestamp() * 1000))
-        if not due:
+        index, at = self.entities.due[partition], int(now.timestamp() * 1000)
+        if partition in self._barriers or not index.is_due(at):
             return
-        if partition in self._barriers:
-            for entity, at in due:
-                self.entities.due[partition].set(entity, at)
-            return
-        self._barriers[partition] = await self._truths_end(partition)
-        self._blocked[partition] = due
-
-    def _truths_tp(self, partition: int) -> TP:
-        return TP(self.aligned.get("truths", self.aligned["observations"]), partition)
-
-    async def _truths_end(self, partition: int) -> int:
-        tp = self._truths_tp(partition)
-        ends = await self.consumer.highwaters(tp)
-        return next((int(end) for end in ends.values() if end is not None), 0)
-
-    async def _truths_read_to(self, lease: Lease, partition: int, end: int) -> bool:
-        """Whether everything below `end` is read and done. The fetcher's own position counts, for an end that is a marker."""
-        tp = self._truths_tp(partition)
-        tracker = lease.trackers[tp]
-        if tracker.position is not None and tracker.position >= end:
-            return True
-        if tracker.unfinished or self.received.waiting(tp):
-            return False
-        position = await self.consumer.position(tp)
-        return position is not None and position >= end
+        barrier = Barrier(self, partition)
+        await barrier.set()
+        self._barriers[partition] = barrier
+        self._blocked[partition] = index.pop(at)
 
 
 def build_app(
@@ -276,6 +271,7 @@ def build_app(
     forecaster: Forecaster,
     metrics: Metrics,
     partitions: int,
+    limits: Mapping[str, int],
     on_broken: Callable[[BaseException], None],
 ) -> PalimpsestApp:
     """Put the application together; nothing is connected yet.
@@ -284,6 +280,8 @@ def build_app(
     ----------
     partitions
         Partition count of the state, its inputs and its outputs.
+    limits
+        `max.message.bytes` of the topics that are written, by name.
     on_broken
         Called when the worker must end with `exits.RESTART`.
     """
@@ -323,7 +321,7 @@ def build_app(
         stream_processing_timeout=86_400.0,
         broker_commit_livelock_soft_timeout=86_400.0,
     )
-    app.wire(settings, forecaster, metrics, partitions, on_broken)
+    app.wire(settings, forecaster, metrics, partitions, limits, on_broken)
     return app
 
 

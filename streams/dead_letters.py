@@ -27,6 +27,8 @@ from streams.reading import read_topic
 PREFIX = "palimpsest-"
 #: Bytes of a value that are kept: above it a letter would need a topic with larger records than its source.
 KEPT = 65_536
+#: Bytes of a key that are kept; no key that places a record by entity is longer.
+KEY_KEPT = 4_096
 #: Characters of the detail; it may quote the payload, which knows no bounds.
 DETAIL_LIMIT = 500
 
@@ -71,7 +73,7 @@ class Letter:
     value: bytes
 
 
-def to_record(record: Record, reason: str, detail: str) -> LetterRecord:
+def to_record(record: Record, reason: str, detail: str, *, whole: tuple[int, str] | None = None) -> LetterRecord:
     """Make the dead letter of a record. It never fails, whatever the record holds.
 
     Parameters
@@ -82,8 +84,10 @@ def to_record(record: Record, reason: str, detail: str) -> LetterRecord:
         One of `schemas.mapping.REASONS`.
     detail
         What exactly was wrong, for a person; cut to 500 characters.
+    whole
+        Size and SHA-256 of the whole value, where `record.value` is only its beginning.
     """
-    size = len(record.value)
+    size, digest = whole or (len(record.value), hashlib.sha256(record.value).hexdigest())
     fields = {
         "reason": reason,
         "detail": detail[:DETAIL_LIMIT],
@@ -91,7 +95,7 @@ def to_record(record: Record, reason: str, detail: str) -> LetterRecord:
         "partition": str(record.partition),
         "offset": str(record.offset),
         "size": str(size),
-        "sha256": hashlib.sha256(record.value).hexdigest(),
+        "sha256": digest,
     }
     timestamp = _from_millis(record.timestamp)
     if timestamp is not None:
@@ -100,7 +104,11 @@ def to_record(record: Record, reason: str, detail: str) -> LetterRecord:
         fields["truncated"] = "true"
     # A detail can quote half of a surrogate pair, which has no UTF-8 form.
     headers = [(PREFIX + name, text.encode("utf-8", "replace")) for name, text in fields.items()]
-    return LetterRecord(record.key, record.value[:KEPT], headers)
+    key = record.key
+    if key is not None and len(key) > KEY_KEPT:
+        key = key[:KEY_KEPT]
+        headers.append((PREFIX + "key-truncated", b"true"))
+    return LetterRecord(key, record.value[:KEPT], headers)
 
 
 def from_headers(headers: Iterable[tuple[str, bytes]]) -> DeadLetter:

@@ -35,6 +35,10 @@ class DueIndex:
             self._due[entity] = due
             heapq.heappush(self._heap, (due, entity))
 
+    def is_due(self, now: int) -> bool:
+        """Whether `pop` may find anyone."""
+        return bool(self._heap) and self._heap[0][0] <= now
+
     def pop(self, now: int) -> list[tuple[str, int]]:
         """Take out every entity that is due at `now`, earliest first, with its due time."""
         due: list[tuple[str, int]] = []

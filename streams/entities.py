@@ -205,7 +205,9 @@ class Entities:
         state = state.model_copy(update={"dead_lettered": {**state.dead_lettered, item.position: item.record.offset}})
         lease.check()
         self._partition_states[partition] = state
-        await self._writer(partition).write((PARTITION_KEY, encode(state)), [self._dead_letter(item.record, error.reason, error.detail)])
+        await self._writer(partition).write(
+            (PARTITION_KEY, encode(state)), [self._dead_letter(item.record, error.reason, error.detail, item.whole)]
+        )
         self._metrics.processed(item.role, "dead-lettered")
         self._metrics.dead_lettered(error.reason)
         log.warning("dead-lettered: %s", error.reason, extra={**self._where(item, None), "content": error.detail})
@@ -227,8 +229,8 @@ class Entities:
         self._metrics.processed(item.role, "dead-lettered")
         self._metrics.dead_lettered(reason)
 
-    def _dead_letter(self, record: Record, reason: str, detail: str) -> Output:
-        key, value, headers = dead_letters.to_record(record, reason, detail)
+    def _dead_letter(self, record: Record, reason: str, detail: str, whole: tuple[int, str] | None = None) -> Output:
+        key, value, headers = dead_letters.to_record(record, reason, detail, whole=whole)
         return Output(self._settings.topics.dead_letters, key, value, headers)
 
     # -- due work
@@ -238,25 +240,26 @@ class Entities:
         await self._lanes.submit(_lane(partition, entity), lambda: self._due(partition, entity, lease, truths_read))
 
     async def _due(self, partition: int, entity: str, lease: Lease, truths_read: bool) -> None:
-        state = self._read(partition, entity)
-        if state is None:
-            return
-        now = self._now(partition, state, None) if self._settings.time == "live" else self.stream_time.get(partition, self._clock())
-        if self._settings.rewrite.mode == "background" and state.rewrite_wanted is not None and state.rewrite_wanted <= now:
-            self._start_rewrite(partition, state, lease, now)
         try:
+            state = self._read(partition, entity)
+            if state is None:
+                return
+            live = self._settings.time == "live"
+            now = self._now(partition, state, None) if live else self.stream_time.get(partition, self._clock())
+            if self._settings.rewrite.mode == "background" and state.rewrite_wanted is not None and state.rewrite_wanted <= now:
+                self._start_rewrite(partition, state, lease, now)
             step = await self._core.due(state, now=now, truths_read=truths_read)
             if step.state is not state or step.events:
                 await self._commit(partition, step, lease)
             else:
                 self._schedule(partition, state)
+            self._metrics.step(step, now)
         except LeaseLost:
             return
         except Exception as error:
+            # The entity has left the index of due times; only a restart would find it again.
             log.exception("due work failed", extra={"partition": partition, "entity": entity})
             self._on_broken(error)
-            return
-        self._metrics.step(step, now)
 
     def _start_rewrite(self, partition: int, state: EntityState, lease: Lease, now: datetime) -> None:
         if state.entity in self._rewriting:
@@ -268,25 +271,26 @@ class Entities:
         async def rewrite() -> None:
             # Outside the lane: predictions of the entity go on while the model writes.
             proposal = await self._core.ask(request)
-            await self._lanes.submit(_lane(partition, state.entity), lambda: self._take_over(partition, state.entity, lease, proposal))
+            await (await self._lanes.submit(_lane(partition, state.entity), lambda: self._take_proposal(partition, lease, proposal)))
 
         task = asyncio.create_task(rewrite(), name=f"rewrite {state.entity}")
         self._rewriting[state.entity] = task
-        task.add_done_callback(lambda done: self._rewriting.pop(state.entity, None))
+        task.add_done_callback(lambda done: self._rewritten(state.entity, done))
 
-    async def _take_over(self, partition: int, entity: str, lease: Lease, proposal: Proposal) -> None:
-        state = self._read(partition, entity)
+    def _rewritten(self, entity: str, task: asyncio.Task[None]) -> None:
+        self._rewriting.pop(entity, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_broken(error)
+
+    async def _take_proposal(self, partition: int, lease: Lease, proposal: Proposal) -> None:
+        state = self._read(partition, proposal.request.entity)
         if state is None or not lease.open:
             return
         now = self._now(partition, state, None)
+        step = await self._core.apply(state, proposal, now=now)
         try:
-            step = await self._core.apply(state, proposal, now=now)
             await self._commit(partition, step, lease)
         except LeaseLost:
-            return
-        except Exception as error:
-            log.exception("a rewrite could not be taken over", extra={"partition": partition, "entity": entity})
-            self._on_broken(error)
             return
         self._metrics.step(step, now)
 

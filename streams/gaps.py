@@ -15,7 +15,7 @@ from streams.kafka import consumer
 TIMEOUT = 30.0
 
 
-async def first_offset_from(settings: KafkaSettings, topic: str, partition: int, offset: int) -> int:
+async def first_offset_from(settings: KafkaSettings, topic: str, partition: int, offset: int, *, timeout: float = TIMEOUT) -> int:
     """Offset of the first record that a reader gets from `offset` on, committed records only.
 
     Raises
@@ -24,13 +24,13 @@ async def first_offset_from(settings: KafkaSettings, topic: str, partition: int,
         The broker did not send one.
     """
     async with consumer(settings, isolation_level="read_committed", auto_offset_reset="earliest") as reader:
-        return await _first(reader, TopicPartition(topic, partition), offset)
+        return await _first(reader, TopicPartition(topic, partition), offset, timeout)
 
 
-async def _first(reader: AIOKafkaConsumer, tp: TopicPartition, offset: int) -> int:
+async def _first(reader: AIOKafkaConsumer, tp: TopicPartition, offset: int, timeout: float) -> int:
     reader.assign([tp])
     reader.seek(tp, offset)
-    batches = await reader.getmany(tp, timeout_ms=int(TIMEOUT * 1000), max_records=1)
+    batches = await reader.getmany(tp, timeout_ms=int(timeout * 1000), max_records=1)
     for records in batches.values():
         for record in records:
             return int(record.offset)

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import faust
@@ -23,6 +24,7 @@ from streams.gaps import first_offset_from
 from streams.lease import Lease
 from streams.positions import Hole
 from streams.records import Item, Role, timestamp_ms
+from streams.topics import rekeyed_roles
 
 if TYPE_CHECKING:
     from streams.app import PalimpsestApp
@@ -87,6 +89,7 @@ class Intake:
         self._inlets: dict[TP, Inlet] = {}
         self._alignments: dict[int, Alignment] = {}
         self._log_starts: dict[TP, tuple[float, int]] = {}
+        self._rekeyed = frozenset(rekeyed_roles(app.settings))
 
     async def feed(self, role: Role, stream: faust.Stream) -> None:
         """The body of an input's agent. Faust's acknowledgements are not used (`upstream.OwnCommits`)."""
@@ -105,24 +108,46 @@ class Intake:
         Hole
             An event before it is missing. Nothing was registered for it.
         """
-        lease, tp = self.app.lease, TP(message.tp.topic, message.tp.partition)
-        if lease is None or not lease.accepting or message.generation_id != lease.generation:
-            # Delivered under an assignment that has ended; its next owner reads it from the committed position.
+        lease = await self.admit(role, message)
+        if lease is None:
             return
-        self.app.received.delivered(tp, message.offset)
+        tp = TP(message.tp.topic, message.tp.partition)
         tracker = lease.trackers[tp]
-        if tracker.last is None:
-            await self._check_first(role, tp, message.offset)
-        elif message.offset <= tracker.last:
-            return
-        elif message.offset > tracker.last + 1:
-            await self._check_jump(role, tp, tracker.last + 1)
         entry = tracker.open(message.offset, timestamp_ms(message))
         inlet = self._inlets.get(tp)
         if inlet is None:
             inlet = self._inlets[tp] = Inlet(self, role, tp, lease, self._alignment(tp.partition))
-        self.app.metrics.consumed(role, tp.partition, timestamp_ms(message))
-        inlet.put(Item.from_message(role, tp, message, entry, tracker))
+        item = Item.from_message(role, tp, message, entry, tracker, rekeyed=role in self._rekeyed)
+        self.app.metrics.consumed(role, tp.partition, item.record.timestamp)
+        inlet.put(item)
+
+    async def admit(self, role: Role, message: Any) -> Lease | None:
+        """The lease under which a delivered record is to be worked on; None if it is not.
+
+        Raises
+        ------
+        Hole
+            As `take`.
+        """
+        lease, tp = self.app.lease, TP(message.tp.topic, message.tp.partition)
+        if lease is None or not lease.accepting or message.generation_id != lease.generation:
+            # Delivered under an assignment that has ended; its next owner reads it from the committed position.
+            return None
+        self.app.received.delivered(tp, message.offset)
+        last = lease.trackers[tp].last
+        if last is not None and message.offset <= last:
+            return None
+        try:
+            if last is None:
+                await self._check_first(role, tp, message.offset)
+            elif message.offset > last + 1:
+                await self._check_jump(role, tp, last + 1)
+        except Exception:
+            if self.app.lease is lease and lease.accepting:
+                raise
+            log.info("the assignment ended while %s/%d was looked at", tp.topic, tp.partition)
+        # The checks ask Kafka; meanwhile the partition may have been handed over.
+        return lease if self.app.lease is lease and lease.accepting else None
 
     async def _check_first(self, role: Role, tp: TP, offset: int) -> None:
         committed = self.app.consumer._committed_offset.get(tp)
@@ -163,14 +188,17 @@ class Intake:
         alignment = self._alignments.get(partition)
         if alignment is None:
             slack = int(self.app.settings.alignment.total_seconds() * 1000)
-            alignment = Alignment(tuple(self.app.aligned), slack, lambda role: self._lags(role, partition))
+            alignment = Alignment(tuple(self.app.aligned), slack, partial(self._queued, partition), partial(self._lags, partition))
             self._alignments[partition] = alignment
         return alignment
 
-    def _lags(self, role: Role, partition: int) -> bool:
-        tp = TP(self.app.aligned[role], partition)
-        inlet, lease = self._inlets.get(tp), self.app.lease
-        if lease is None or (inlet is not None and len(inlet)):
+    def _queued(self, partition: int, role: Role) -> bool:
+        inlet = self._inlets.get(TP(self.app.aligned[role], partition))
+        return inlet is not None and len(inlet) > 0
+
+    def _lags(self, partition: int, role: Role) -> bool:
+        tp, lease = TP(self.app.aligned[role], partition), self.app.lease
+        if lease is None:
             return True
         end = self.app.consumer.highwater(tp)
         if end is None:

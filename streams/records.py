@@ -23,10 +23,15 @@ from streams.positions import Entry, Tracker
 
 Role = Literal["observations", "truths", "commands"]
 
-#: Headers of a re-keyed record: source topic, partition, offset, timestamp, as decimal text.
+#: Characters of a trace header that are carried through; W3C's has 55.
+TRACE_LIMIT = 128
+
+#: Headers of a re-keyed record: `topic//partition/offset/timestamp`, decimal.
 SOURCE_HEADER = "palimpsest-source"
 #: Its key, where it had one.
 SOURCE_KEY_HEADER = "palimpsest-source-key"
+#: Size and SHA-256 of a value that was too large to be sent on whole.
+OVERSIZE_HEADER = "palimpsest-oversize"
 
 
 @dataclass(slots=True)
@@ -45,18 +50,25 @@ class Item:
     #: When the fetcher handed it over (monotonic seconds).
     taken_at: float = field(default_factory=time.monotonic)
 
+    #: Size in bytes and SHA-256 of the whole value, where only its beginning was sent on.
+    whole: tuple[int, str] | None = None
+
     @classmethod
-    def from_message(cls, role: Role, tp: TP, message: Any, entry: Entry, tracker: Tracker) -> Item:
+    def from_message(cls, role: Role, tp: TP, message: Any, entry: Entry, tracker: Tracker, *, rekeyed: bool) -> Item:
+        """`rekeyed`: the record stands in an internal topic, whose headers are ours; anybody may put headers on another's."""
         headers = _headers(message.headers)
-        trace = headers.get("traceparent", b"").decode("ascii", "replace")
-        key, value = message.key, message.value
-        source = headers.get(SOURCE_HEADER)
-        if source is None:
-            record = Record(tp.topic, tp.partition, message.offset, timestamp_ms(message), key, value)
+        trace = headers.get("traceparent", b"").decode("ascii", "replace")[:TRACE_LIMIT]
+        source = headers.get(SOURCE_HEADER, b"").decode("utf-8", "replace") if rekeyed else ""
+        topic, _, place = source.partition("//")
+        numbers = place.split("/")
+        if len(numbers) != 3 or not all(number.lstrip("-").isdigit() for number in numbers):
+            record = Record(tp.topic, tp.partition, message.offset, timestamp_ms(message), message.key, message.value)
             return cls(role, tp, record, role, entry, tracker, trace)
-        topic, partition, offset, timestamp = source.decode().rsplit("/", 3)
-        record = Record(topic, int(partition), int(offset), int(timestamp), headers.get(SOURCE_KEY_HEADER), value)
-        return cls(role, tp, record, f"{role}/{partition}", entry, tracker, trace)
+        partition, offset, timestamp = map(int, numbers)
+        record = Record(topic, partition, offset, timestamp, headers.get(SOURCE_KEY_HEADER), message.value)
+        size, _, digest = headers.get(OVERSIZE_HEADER, b"").decode("ascii", "replace").partition("/")
+        whole = (int(size), digest) if size.isdigit() else None
+        return cls(role, tp, record, f"{role}/{partition}", entry, tracker, trace, whole=whole)
 
 
 def timestamp_ms(message: Any) -> int:
@@ -82,6 +94,8 @@ def decode(item: Item, settings: Settings, partitions: int, now: datetime) -> Ob
     DecodeError
         The record belongs to the dead letters.
     """
+    if item.whole is not None:
+        raise DecodeError("too-large", f"{item.whole[0]} bytes, more than the topic of records by entity takes")
     mapping = input_settings(settings, item.role)
     message: Observation | Truth | Command
     if item.role == "observations":

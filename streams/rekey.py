@@ -8,7 +8,9 @@ offsets per source partition, so the second one is a no-op. One idempotent produ
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import aiokafka
@@ -16,15 +18,19 @@ import faust
 from faust.types import TP
 
 from schemas.mapping import Record
+from streams.dead_letters import KEPT
 from streams.kafka import client_options
 from streams.partitioner import state_partition
 from streams.positions import Entry, Tracker
-from streams.records import SOURCE_HEADER, SOURCE_KEY_HEADER, Role, entity_of, timestamp_ms
+from streams.records import OVERSIZE_HEADER, SOURCE_HEADER, SOURCE_KEY_HEADER, Role, entity_of, timestamp_ms
 
 if TYPE_CHECKING:
     from streams.app import PalimpsestApp
 
 log = logging.getLogger(__name__)
+
+#: Bytes of a record's frame and of our headers' names.
+RECORD_OVERHEAD = 1_024
 
 
 class Rekeying:
@@ -34,10 +40,18 @@ class Rekeying:
         self._app = app
         self._producer: aiokafka.AIOKafkaProducer | None = None
         self._sending: set[asyncio.Future[Any]] = set()
+        self._limits: dict[str, int] = {}
 
-    async def start(self, max_request_size: int) -> None:
+    async def start(self, limits: Mapping[str, int]) -> None:
+        """`limits`: the largest record that each internal topic takes, in bytes."""
+        self._limits = dict(limits)
         self._producer = aiokafka.AIOKafkaProducer(
-            **client_options(self._app.settings.kafka), enable_idempotence=True, linger_ms=5, max_request_size=max_request_size
+            **client_options(self._app.settings.kafka),
+            enable_idempotence=True,
+            linger_ms=5,
+            max_request_size=max(limits.values()),
+            # As the writers': rides out a restarting broker.
+            request_timeout_ms=60_000,
         )
         await self._producer.start()
 
@@ -57,26 +71,30 @@ class Rekeying:
                 self._app.broken(error)
 
     async def _forward(self, role: Role, target: str, message: Any) -> None:
-        lease, tp = self._app.lease, TP(message.tp.topic, message.tp.partition)
-        if lease is None or not lease.accepting or message.generation_id != lease.generation:
+        lease = await self._app.intake.admit(role, message)
+        if lease is None:
             return
-        self._app.received.delivered(tp, message.offset)
+        tp = TP(message.tp.topic, message.tp.partition)
         tracker = lease.trackers[tp]
-        if tracker.last is not None and message.offset <= tracker.last:
-            return
         settings, partitions, stamp = self._app.settings, self._app.partitions, timestamp_ms(message)
         entry = tracker.open(message.offset, stamp)
         record = Record(tp.topic, tp.partition, message.offset, stamp, message.key, message.value)
         entity = entity_of(record, settings, role) if message.value is not None else None
         partition = tp.partition % partitions if entity is None else state_partition(settings, entity, partitions)
-        source = f"{tp.topic}/{tp.partition}/{message.offset}/{stamp}"
+        source = f"{tp.topic}//{tp.partition}/{message.offset}/{stamp}"
         headers = [(name, value) for name, value in _pairs(message.headers)] + [(SOURCE_HEADER, source.encode())]
         if message.key is not None:
             headers.append((SOURCE_KEY_HEADER, message.key))
+        value = message.value
+        room = self._limits[target] - RECORD_OVERHEAD - sum(len(name) + len(content) for name, content in headers)
+        if value is not None and len(value) > room - len(entity or "") * 4:
+            # Compressed, or by other settings, the source took it; here its beginning goes on, to the dead letters.
+            headers.append((OVERSIZE_HEADER, f"{len(value)}/{hashlib.sha256(value).hexdigest()}".encode()))
+            value = value[:KEPT]
         assert self._producer is not None
         sent = await self._producer.send(
             target,
-            message.value,
+            value,
             key=None if entity is None else entity.encode(),
             partition=partition,
             timestamp_ms=stamp,

@@ -16,6 +16,7 @@ import time
 from importlib.metadata import version
 from typing import Any
 
+from faust.types import TP
 from prometheus_client import CollectorRegistry
 
 from agents.asking import Asker
@@ -25,11 +26,13 @@ from agents.forecaster import Forecaster
 from agents.models.factory import build_model
 from agents.models.protocol import LanguageModel
 from schemas.settings import Settings, SettingsError
+from schemas.state import UnknownSchema
 from streams import exits, topics, upstream
 from streams.app import PalimpsestApp, build_app
 from streams.errors import StreamError, TopicsUnfit
 from streams.findings import failed
 from streams.http import HttpServer
+from streams.lease import Lease
 from streams.metrics import Metrics
 from streams.start import set_start
 
@@ -119,8 +122,9 @@ class _Worker:
 
     def _broken(self, error: BaseException) -> None:
         if not self._ended.is_set():
-            log.error("this worker must be started again (exit code %d): %s: %s", exits.RESTART, type(error).__name__, error)
-            self._code = exits.RESTART
+            # A state of another program's making would be there after a restart as well.
+            self._code = exits.CONFIG if isinstance(error, UnknownSchema) else exits.RESTART
+            log.error("this worker ends (exit code %d): %s: %s", self._code, type(error).__name__, error)
             self._ended.set()
 
     async def _run_app(self) -> None:
@@ -129,10 +133,12 @@ class _Worker:
         model = build_model(settings.model)
         counter = TokenCounter(model, settings.model.name, window=settings.model.context_budget)
         forecaster = Forecaster(settings, Asker(settings, model, counter, self._metrics.model_call))
-        app = build_app(settings, forecaster, self._metrics, seen.plan[0].partitions, self._broken)
+        limits = {name: topic.number("max.message.bytes", topics.DEFAULT_MESSAGE_BYTES) for name, topic in seen.found.items()}
+        app = build_app(settings, forecaster, self._metrics, seen.plan[0].partitions, limits, self._broken)
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         if app.rekeying is not None:
-            await app.rekeying.start(max(spec.least_message_bytes for spec in seen.plan if spec.name in app.inputs.values()))
+            internal = {topics.by_entity_topic(settings, role) for role in topics.rekeyed_roles(settings)}
+            await app.rekeying.start({name: limits[name] for name in internal})
         self._health.app = app
         watchers = [asyncio.create_task(self._identify(model)), asyncio.create_task(self._gauges(app))]
         began = time.monotonic()
@@ -188,28 +194,38 @@ class _Worker:
             self._metrics.lanes(app.lanes.lanes)
             if app.in_recovery:
                 recovering = recovering or time.monotonic()
-                for tp, stats in app.tables.recovery.active_stats().items():
-                    self._metrics.recovery_progress(tp.partition, max(0, stats.offset), max(0, stats.highwater))
             elif recovering is not None:
                 self._metrics.recovered(time.monotonic() - recovering)
                 recovering = None
-            lease = app.lease
-            if lease is None or not lease.open:
-                continue
-            self._metrics.forget_partitions([(role, p) for role in app.inputs for p in lease.partitions])
-            for tp, tracker in list(lease.trackers.items()):
-                self._position(app, tp, tracker)
+            try:
+                self._partition_gauges(app)
+            except Exception:
+                # Read off Faust while it may be rebalancing; the next reading will do.
+                log.debug("lag and recovery could not be read", exc_info=True)
 
-    def _position(self, app: PalimpsestApp, tp: Any, tracker: Any) -> None:
-        role = next((role for role, topic in app.inputs.items() if topic == tp.topic), None)
-        if role is None:
+    def _partition_gauges(self, app: PalimpsestApp) -> None:
+        if app.in_recovery:
+            for tp, stats in app.tables.recovery.active_stats().items():
+                self._metrics.recovery_progress(tp.partition, max(0, stats.offset), max(0, stats.highwater))
+        lease = app.lease
+        if lease is None or not lease.open:
             return
-        end = app.consumer.highwater(tp)
+        roles = {topic: str(role) for role, topic in app.inputs.items()}
+        roles |= {topics.input_topics(self._settings)[role]: f"{role}-source" for role in topics.rekeyed_roles(self._settings)}
+        read = [tp for tp in app.consumer.assignment() if tp.topic in roles]
+        self._metrics.forget_partitions([(roles[tp.topic], tp.partition) for tp in read])
+        for tp in read:
+            self._position(app, lease, roles[tp.topic], TP(tp.topic, tp.partition))
+
+    def _position(self, app: PalimpsestApp, lease: Lease, role: str, tp: TP) -> None:
+        tracker, end = lease.trackers[tp], app.consumer.highwater(tp)
+        committed = lease.committed.get(tp, app.consumer._committed_offset.get(tp))
+        position = committed if tracker.last is None else tracker.last + 1
         self._metrics.position(
             role,
             tp.partition,
-            position=-1 if tracker.last is None else tracker.last + 1,
-            committed=-1 if tracker.position is None else tracker.position,
+            position=-1 if position is None else position,
+            committed=-1 if committed is None else committed,
             end=-1 if end is None else end,
             newest_ms=tracker.delivered_ms or -1,
             done_ms=tracker.done_ms or -1,

@@ -15,7 +15,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,7 @@ class PartitionWriter:
         client: dict[str, Any],
         transaction_timeout: float,
         max_request_size: int,
+        limits: Mapping[str, int],
         send_fence: Callable[[TP], Awaitable[None]],
         on_broken: Callable[[BaseException], None],
         on_commit: Callable[[int, float], None],
@@ -81,6 +82,7 @@ class PartitionWriter:
         self.tp = tp
         self._table = table
         self._max_request_size = max_request_size
+        self._limits = limits
         self._send_fence = send_fence
         self._on_broken, self._on_commit = on_broken, on_commit
         self._producer = aiokafka.AIOKafkaProducer(
@@ -126,8 +128,9 @@ class PartitionWriter:
         if record is not None and len(record[0]) + len(record[1] or b"") + RECORD_OVERHEAD > self._max_request_size:
             raise RecordTooLarge(f"a state record of {len(record[1] or b'')} bytes, limit {self._max_request_size}")
         for output in outputs:
-            if output.size > self._max_request_size:
-                raise RecordTooLarge(f"a record of {output.size} bytes for {output.topic}, limit {self._max_request_size}")
+            limit = min(self._max_request_size, self._limits.get(output.topic, self._max_request_size))
+            if output.size > limit:
+                raise RecordTooLarge(f"a record of {output.size} bytes for {output.topic}, limit {limit}")
         write = _Write(record, outputs)
         self._queue.append(write)
         self._wakeup.set()
@@ -154,16 +157,16 @@ class PartitionWriter:
             started = time.monotonic()
             try:
                 offset = await self._transaction(batch)
+                if offset is not None:
+                    self._table.apply_committed(self.tp, offset, [w.record for w in batch if w.record is not None])
             except BaseException as error:
                 self._queue.extendleft(reversed(batch))
                 if not isinstance(error, asyncio.CancelledError):
-                    # Fenced, or the outcome is unknown. Only a new recovery can tell which, so the worker ends.
+                    # Fenced, or the outcome is unknown, or RocksDB failed. Only a new recovery can tell, so the worker ends.
                     self._refuse_queued(LeaseLost(f"the transaction failed: {error!r}"))
                     self._on_broken(error)
                     return
                 raise
-            if offset is not None:
-                self._table.apply_committed(self.tp, offset, [w.record for w in batch if w.record is not None])
             for write in batch:
                 if not write.done.done():
                     write.done.set_result(None)

@@ -1,7 +1,8 @@
 """Keeps a worker running where nothing else does: restarts it when it asks for that, and only then.
 
 A worker that was fenced, or does not know whether a commit went through, ends itself with exit code 75; started again, it decides by
-reading. Every other code is a decision (the settings are wrong, Kafka is away) or a defect, and goes through to whoever called.
+reading. Once restarted it is also started again while Kafka is away (69). Every other code is a decision (the settings are wrong) or
+a defect, and goes through to whoever called.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ class Supervision:
         while True:
             started = time.monotonic()
             code = await self._once()
-            if code != exits.RESTART or self._told.is_set():
+            # Kafka may be away when the worker comes back to it; at the first start that is for whoever started it to know.
+            again = code == exits.RESTART or (code == exits.UNAVAILABLE and self.restarts > 0)
+            if not again or self._told.is_set():
                 if self.restarts:
                     log.info("the worker ended with exit code %d after %d restarts", code, self.restarts)
                 return code
@@ -99,5 +102,8 @@ class Supervision:
         self._child = await asyncio.create_subprocess_exec(
             *self._command, process_group=0, env={**os.environ, exits.RESTARTS_VARIABLE: str(self.restarts)}
         )
+        if self._told.is_set():
+            # The signal came while the process was being made, and reached nobody.
+            self._child.send_signal(signal.SIGTERM)
         code = await self._child.wait()
         return code if code >= 0 else 128 - code

@@ -1,5 +1,7 @@
 import asyncio
 
+import pytest
+
 from streams.alignment import Alignment
 from streams.records import Role
 
@@ -7,7 +9,7 @@ MINUTE = 60_000
 
 
 def aligned(lagging: set[Role]) -> Alignment:
-    return Alignment(("observations", "truths"), MINUTE, lambda role: role in lagging)
+    return Alignment(("observations", "truths"), MINUTE, lambda role: False, lambda role: role in lagging)
 
 
 async def test_a_record_ahead_of_a_lagging_input_waits_for_it() -> None:
@@ -40,3 +42,15 @@ async def test_two_inputs_never_wait_for_each_other() -> None:
 async def test_commands_are_not_aligned() -> None:
     alignment = aligned({"observations", "truths"})
     await alignment.turn("commands", 10**12)
+
+
+async def test_records_that_are_here_are_waited_for_however_long_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.alignment.PATIENCE", 0.0)
+    monkeypatch.setattr("streams.alignment.LOOK", 0.01)
+    queued = {"truths"}
+    alignment = Alignment(("observations", "truths"), MINUTE, lambda role: role in queued, lambda role: True)
+    ahead = asyncio.create_task(alignment.turn("observations", 10 * MINUTE))
+    done, _ = await asyncio.wait([ahead], timeout=0.1)
+    assert not done
+    queued.clear()
+    await ahead
