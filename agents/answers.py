@@ -1,12 +1,12 @@
 """What a model may answer, as JSON Schemas that constrain it, and the strict reading of what it did answer.
 
 Grammar-valid is not value-valid, and not every server enforces a grammar, so everything is checked again here: the answer came to an
-end by itself, is one JSON object with exactly the fields asked for, finite, in range, a known label. Nothing is repaired by guessing; what
-cannot be used raises `AnswerInvalid`, whose text is what the repair prompt says.
+end by itself, is one JSON object with exactly the fields asked for, finite, in range, a known label. Nothing is repaired by guessing;
+what cannot be used raises `AnswerInvalid`, whose text is what the repair prompt says.
 
-Schemas stay within what llama.cpp's grammars keep: flat, anchored patterns, enums, lengths; a field's name sorts where it should
-stand, because some servers write fields alphabetically (research: llm_serving §1.7, §6). A number is a string with a pattern: as a bare JSON number
-the model wrote sixteen digits, and `1e999` was valid.
+Schemas stay within what llama.cpp's grammars keep: flat, anchored patterns, enums, lengths; a field's name sorts where it should stand,
+because some servers write fields alphabetically (research: llm_serving §1.7, §6). A number is a string with a pattern: as a bare JSON
+number the model wrote sixteen digits, and `1e999` was valid.
 """
 
 from __future__ import annotations
@@ -106,9 +106,7 @@ def read_forecast(reply: Reply, target: TargetSettings, reference: float | None)
         name = "b_value" if reference is None else "b_adjust"
         said = _text(_read(reply, {name})[name], name)
         if not re.fullmatch(_number_pattern(target, reference), said):
-            raise AnswerInvalid(
-                f"{name} is {said[:40]!r}, not a{' signed' if name == 'b_adjust' else ''} number with {_decimals(target)}"
-            )
+            raise AnswerInvalid(f"{name} is {said[:40]!r}, not a{' signed' if name == 'b_adjust' else ''} number with {_decimals(target)}")
         number = float(said) + (reference or 0.0)
         if not math.isfinite(number):
             raise AnswerInvalid(f"{name} is not finite")

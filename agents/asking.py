@@ -191,7 +191,7 @@ class Asker:
             return None, call.model_copy(update={**counted, "error": error.slug})
         self._tell(purpose, reply, size)
         call = call.model_copy(update={**counted, **_added(call, reply)})
-        if not self.counter.learned(messages, purpose, reply):
+        if not self.counter.learned(messages, purpose, reply, answer_tokens=limit):
             return None, call.model_copy(update={"error": TRUNCATED})
         return reply, call
 

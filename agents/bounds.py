@@ -25,9 +25,6 @@ LEAST_RESOLVED = 16
 #: One row's observed values may take this share of the record's bytes: an observation with thousands of fields must not push out the rest.
 VALUES_SHARE = 1 / 16
 
-#: Sums stay finite whatever truths and forecasts are.
-_MOST = 1e300
-
 
 class Bounded(NamedTuple):
     """A state within its bounds, early truths that had no room, and what was dropped by list (`dropped.<list>`)."""
@@ -123,18 +120,8 @@ def _leaving(name: str, entries: Sequence[Any]) -> list[int]:
 
 
 def _folded(state: EntityState, gone: tuple[Feedback, ...]) -> FoldedFeedback:
-    seqs = {feedback.seq for feedback in gone}
-    errors = [
-        row.truth - row.forecast.value
-        for row in state.resolved
-        if row.seq in seqs and isinstance(row.truth, float | int) and isinstance(row.forecast.value, float | int)
-    ]
-    total = round(state.folded.error_sum + sum(errors), 6)
-    return FoldedFeedback(
-        count=state.folded.count + len(gone),
-        misses=state.folded.misses + sum(feedback.miss for feedback in gone),
-        error_sum=min(max(total, -_MOST), _MOST),
-    )
+    folded = state.folded
+    return FoldedFeedback(count=folded.count + len(gone), misses=folded.misses + sum(feedback.miss for feedback in gone))
 
 
 def _fit(state: EntityState, record: int, dropped: Counter[str], evicted: list[EarlyTruth]) -> EntityState:

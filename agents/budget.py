@@ -1,11 +1,13 @@
 """Counting tokens, so that λ holds before a call is made; and noticing servers that cut prompts without a word.
 
-A backend with a tokeniser is asked. Ollama has none to ask, so there the highest tokens-per-character ratio seen for this model and purpose
-is taken, `START_RATIO` before the first answer, with a margin for prompts that are denser than any seen. The state of the counter is no part
-of an entity's state; what a prompt was counted at is recorded with its call (`ModelCall.budgeted_tokens`).
+A backend with a tokeniser is asked. Ollama has none to ask, so there the highest tokens-per-byte ratio seen for this model and purpose
+is taken, `START_RATIO` before the first answer, with a margin for prompts that are denser than any seen. Bytes of UTF-8, because they
+say more of tokens than characters do: one of another script is often a token or more. The state of the counter is no part of an
+entity's state; what a prompt was counted at is recorded with its call (`ModelCall.budgeted_tokens`).
 
-A server that truncates reports the tokens it kept, so a report far below the count, or close to half the window (where servers from 0.30 on
-cut to) while the count says more, is no measurement but an alarm (ollama/ollama#17427).
+A server that truncates reports the tokens it kept, so a report far below the count, or close to half the window (where servers from
+0.30 on cut to) while the count nearly fills it, is no measurement but an alarm (ollama/ollama#17427). A prompt that leaves its answer
+less room than that was promised is one too, but was read whole, so the ratio learns from it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from agents.models.protocol import ChatMessage, LanguageModel, Purpose, Reply
 
 logger = logging.getLogger(__name__)
 
-#: Tokens per character before anything was seen: dense for prose, right for digits (one token each in Qwen's and Gemma's vocabularies).
+#: Tokens per byte before anything was seen: dense for prose, right for digits (one token each in Qwen's and Gemma's vocabularies).
 START_RATIO = 1 / 1.5
 #: Counts by ratio are raised by this factor: the next prompt may be denser than the densest seen.
 MARGIN = 1.05
@@ -28,10 +30,12 @@ PER_MESSAGE = 6
 PER_PROMPT = 8
 #: Below this share of the least that the prompt can be, a report means that the prompt was cut.
 FAR_BELOW = 0.6
-#: No natural text is sparser than this; it stands in until a ratio was seen.
+#: No natural text has fewer tokens per character; it stands in until a ratio was seen.
 SPARSEST = 0.12
 #: How near half the window a report must be to be suspected.
 NEAR_HALF = 0.02
+#: Share of the window from which on a count lends weight to that suspicion; a prompt that just is as long as half the window is common.
+NEARLY_FULL = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class TokenCounter:
     window
         Tokens of the context window asked of the server (λ).
     alarm
-        Called with a text whenever a server is suspected of having cut a prompt; logged in any case.
+        Called with a text whenever a server is suspected of having cut a prompt, or a prompt was over λ; logged in any case.
     """
 
     def __init__(self, model: LanguageModel, name: str, *, window: int, alarm: Callable[[str], None] | None = None) -> None:
@@ -68,13 +72,13 @@ class TokenCounter:
         if exact is not None:
             return exact
         ratio = self._highest.get(purpose, START_RATIO)
-        return ceil(_characters(messages) * ratio * MARGIN) + PER_PROMPT
+        return ceil(_bytes(messages) * ratio * MARGIN) + PER_PROMPT
 
     def size(self, messages: Sequence[ChatMessage], purpose: Purpose, answer_tokens: int) -> ChatSize:
         return ChatSize(_characters(messages), self.count(messages, purpose), answer_tokens)
 
-    def learned(self, messages: Sequence[ChatMessage], purpose: Purpose, reply: Reply) -> bool:
-        """Learn from what the server reports of this prompt.
+    def learned(self, messages: Sequence[ChatMessage], purpose: Purpose, reply: Reply, *, answer_tokens: int = 0) -> bool:
+        """Learn from what the server reports of this prompt, whose answer was promised so many tokens.
 
         Returns
         -------
@@ -83,26 +87,34 @@ class TokenCounter:
             another prompt than the one that was sent.
         """
         reported = reply.prompt_tokens
-        characters = _characters(messages)
+        characters, size = _characters(messages), _bytes(messages)
         if not reported or not characters:
             return True
         exact = self._exact(messages)
-        least = 0.9 * exact if exact is not None else FAR_BELOW * characters * self._lowest.get(purpose, SPARSEST / FAR_BELOW)
-        count = exact if exact is not None else ceil(characters * self._highest.get(purpose, SPARSEST))
+        sparsest = FAR_BELOW * size * self._lowest[purpose] if purpose in self._lowest else SPARSEST * characters
+        count = exact if exact is not None else ceil(size * self._highest[purpose] if purpose in self._highest else sparsest)
         half = self._window / 2
-        if reported < least or (abs(reported - half) <= NEAR_HALF * half and count > (1 + 2 * NEAR_HALF) * reported):
-            text = (
+        at_half = abs(reported - half) <= NEAR_HALF * half and count > NEARLY_FULL * self._window
+        if reported < (0.9 * exact if exact is not None else sparsest) or at_half:
+            self._raise(
                 f"{self._name}: the server read {reported} tokens of a {purpose} prompt of {characters} characters, counted at {count}; "
                 f"it seems to cut prompts: give it a context window of at least {self._window} tokens"
             )
-            logger.error(text)
-            if self._alarm is not None:
-                self._alarm(text)
             return False
-        ratio = reported / characters
+        if reported + answer_tokens > self._window:
+            self._raise(
+                f"{self._name}: a {purpose} prompt took {reported} tokens, more than it was counted at; with {answer_tokens} for its "
+                f"answer that is over the {self._window} of model.context_budget"
+            )
+        ratio = reported / size
         self._highest[purpose] = max(self._highest.get(purpose, 0.0), ratio)
         self._lowest[purpose] = min(self._lowest.get(purpose, ratio), ratio)
         return True
+
+    def _raise(self, text: str) -> None:
+        logger.error(text)
+        if self._alarm is not None:
+            self._alarm(text)
 
     def _exact(self, messages: Sequence[ChatMessage]) -> int | None:
         total = PER_PROMPT
@@ -116,3 +128,7 @@ class TokenCounter:
 
 def _characters(messages: Sequence[ChatMessage]) -> int:
     return sum(len(message.content) for message in messages)
+
+
+def _bytes(messages: Sequence[ChatMessage]) -> int:
+    return sum(len(message.content.encode("utf-8", "surrogatepass")) for message in messages)

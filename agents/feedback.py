@@ -7,6 +7,7 @@ miss stands in the record's `miss`, outside the text that may be copied. Feedbac
 from __future__ import annotations
 
 from agents.observing import facts, truth_text
+from agents.scoring import difference
 from agents.sentences import signed
 from agents.untrusted import delimit
 from schemas.settings import Settings
@@ -51,8 +52,8 @@ def _error(row: Resolved, state: EntityState, settings: Settings) -> str:
     decimals = settings.target.decimals
     parts = []
     if row.reference is not None:
-        parts.append(f"reference {signed(row.truth - row.reference, decimals)}")
-    error = row.truth - row.forecast.value
+        parts.append(f"reference {signed(difference(row.truth, row.reference), decimals)}")
+    error = difference(row.truth, row.forecast.value)
     size = f", {abs(error) / state.surprise.usual:.1f} of the usual" if state.surprise.usual > 0 else ""
     parts.append(f"forecast error {signed(error, decimals)}{size}")
     return f" ({'; '.join(parts)})"

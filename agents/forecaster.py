@@ -362,7 +362,8 @@ class Forecaster:
             flags.append("early")
         mistake = scoring.error(waiting.forecast, value, self._matches)
         miss = surprise.is_miss(mistake, state.surprise, target, settings.rewrite.factor)
-        target_time = waiting.target_time or learned_at or work.now
+        # Never the clock, which may run far ahead of the events: all that is predicted until then would pass for hindsight.
+        target_time = waiting.target_time or learned_at or state.newest or waiting.time
         row = Resolved(
             seq=state.outcomes + 1,
             id=waiting.id,
@@ -388,14 +389,12 @@ class Forecaster:
             # What had expired or been judged moves to the ledger's end: its truth is news.
             "resolved": (*(r for r in state.resolved if r.id != row.id), row),
             "outcomes": row.seq,
-            "truth_counts": _counted(state.truth_counts, value, +1) if target.kind == "category" else state.truth_counts,
             "learned_to": _later(state.learned_to, target_time),
             "touched_at": _later(state.touched_at, work.now),
         }
         if isinstance(waiting, Resolved):
             changes["feedback"] = tuple(f for f in state.feedback if f.seq != waiting.seq)
         if not conflated:
-            changes["error_sum"] = _summed(state.error_sum, value, waiting.forecast.value, +1)
             changes["surprise"] = surprise.learn(state.surprise, mistake)
         if not conflated and "hindsight" not in waiting.flags:
             stored = {scoring.MODEL: row.model_answer.value, **row.experts} if row.model_answer is not None else dict(row.experts)
@@ -427,21 +426,14 @@ class Forecaster:
                 "miss": miss,
             }
         )
-        scores, error_sum = state.scores, state.error_sum
-        if not conflated:
-            error_sum = _summed(_summed(error_sum, old.truth, old.forecast.value, -1), value, old.forecast.value, +1)
+        scores = state.scores
         if not conflated and "hindsight" not in old.flags:
             scores = scoring.remove(scores, old, settings.target, self._matches)
             scores = scoring.add(scores, row, value, settings.target, self._matches, fading=None)
-        counts = state.truth_counts
-        if settings.target.kind == "category" and isinstance(old.truth, str):
-            counts = _counted(_counted(counts, old.truth, -1), value, +1)
         feedback = feedback_for(row, state, settings)
         work.set(
             resolved=_in_place(state.resolved, row),
             scores=scores,
-            truth_counts=counts,
-            error_sum=error_sum,
             feedback=tuple(feedback if f.seq == row.seq else f for f in state.feedback),
             touched_at=_later(state.touched_at, work.now),
         )
@@ -543,9 +535,13 @@ class Forecaster:
         """
         work = _Work(state, now)
         if truths_read:
+            judged = False
             for pending in [p for p in state.pending if p.due is not None and p.due <= now]:
                 if self._settings.truths.on_expiry == "judge" and "conflated" not in pending.flags:
-                    await self._judge(work, pending)
+                    # One call of the model a step; the rest stays due.
+                    if not judged:
+                        await self._judge(work, pending)
+                    judged = True
                 else:
                     self._settle_without_truth(work, pending)
             gone = [early for early in work.state.early if early.due <= now]
@@ -715,15 +711,3 @@ def _later(one: datetime | None, other: datetime) -> datetime:
 def _in_place(rows: tuple[Resolved, ...], row: Resolved) -> tuple[Resolved, ...]:
     """Replace the row of the same sequence number."""
     return tuple(row if r.seq == row.seq else r for r in rows)
-
-
-def _counted(counts: Mapping[str, int], label: Value, sign: int) -> dict[str, int]:
-    name = str(label)
-    changed = {**counts, name: counts.get(name, 0) + sign}
-    return {name: n for name, n in changed.items() if n > 0}
-
-
-def _summed(total: float, truth: Value | None, forecast: Value, sign: int) -> float:
-    if isinstance(truth, str) or truth is None or isinstance(forecast, str):
-        return total
-    return round(total + sign * scoring.difference(truth, forecast), scoring.PRECISION)

@@ -175,7 +175,16 @@ def _ungrounded(statement: str, ground: Ground) -> str:
 
 
 def _duplicate(statement: str, ground: Ground) -> str:
-    twin = next((held for held in ground.held if same(statement, held)), None)
+    claim = claim_of(statement, ground.ledger.rows, ground.settings)
+
+    def is_twin(held: str) -> bool:
+        if not same(statement, held):
+            return False
+        # `High wind leads to ...` and `Low rain leads to ...` are nearly the same words and not at all the same claim.
+        other = claim_of(held, ground.ledger.rows, ground.settings) if claim is not None else None
+        return claim is None or other is None or set(claim.when) == set(other.when)
+
+    twin = next((held for held in ground.held if is_twin(held)), None)
     return f"is held already: {twin[:80]!r}" if twin is not None else ""
 
 

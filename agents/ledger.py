@@ -20,8 +20,8 @@ from math import sqrt
 from agents.conditions import describe, holds, terms
 from agents.observing import facts, truth_text
 from agents.rules import Cases, outcome
+from agents.scoring import difference
 from agents.sentences import signed
-from schemas.messages import Value
 from schemas.settings import Settings
 from schemas.state import Condition, EntityState, Resolved
 
@@ -133,12 +133,6 @@ class Ledger:
         ranked.sort(key=lambda item: (-item[0], describe(item[1].condition)))
         return tuple(adjustment for _, adjustment in ranked)
 
-    def frequencies(self) -> list[str]:
-        """Labels by how often they came true lately, most frequent first, then in the settings' order."""
-        counts: Counter[Value] = Counter(row.truth for row in self.matched[-STATISTICS_ROWS:] if row.truth is not None)
-        labels = self._settings.target.labels
-        return sorted(labels, key=lambda label: (-counts[label], labels.index(label)))
-
     def render(self, *, rows: int | None = None, statistics: bool = True) -> str:
         """The ledger as the system message shows it; empty text before the first outcome.
 
@@ -173,7 +167,8 @@ class Ledger:
             if bias is None or mae is None:
                 return []
             lines = [
-                f"Forecasts of the latest {len(latest)} cases: mean error {signed(bias, decimals)}{unit}, mean absolute error {mae:.{decimals}f}{unit}."
+                f"Forecasts of the latest {len(latest)} cases: mean error {signed(bias, decimals)}{unit}, "
+                f"mean absolute error {mae:.{decimals}f}{unit}."
             ]
             if known:
                 lines.append("Mean adjustment (truth minus reference):")
@@ -194,5 +189,7 @@ class Ledger:
 
 def _errors(rows: Sequence[Resolved]) -> list[float]:
     return [
-        row.truth - row.forecast.value for row in rows if not isinstance(row.truth, str | None) and not isinstance(row.forecast.value, str)
+        difference(row.truth, row.forecast.value)
+        for row in rows
+        if not isinstance(row.truth, str | None) and not isinstance(row.forecast.value, str)
     ]

@@ -104,11 +104,7 @@ def parse_edit(text: str, settings: Settings) -> Memory:
         else:
             sections[current].append(Statement(text=said))
     memory = Memory(sections={name: tuple(statements) for name, statements in sections.items()})
-    for name, most in ((RULES, settings.memory.max_rules), (NOTES, settings.memory.max_notes)):
-        if len(sections.get(name, ())) > most:
-            raise ValueError(f"{len(sections[name])} {name}, at most {most}")
-    if words(memory) > settings.memory.words:
-        raise ValueError(f"{words(memory)} words, at most {settings.memory.words}")
+    _check_limits(memory, settings)
     return memory
 
 
@@ -123,10 +119,14 @@ def edit(state: EntityState, command: Command, settings: Settings, *, now: datet
 
 
 def rollback(state: EntityState, command: Command, settings: Settings, *, now: datetime) -> tuple[EntityState, MemoryRevision]:
-    """Bring the content of an earlier revision back, as a new revision. Revision 0 is the blank memory and is always there."""
+    """Bring the content of an earlier revision back, as a new revision. Revision 0 is the blank memory and is always there.
+
+    Refused, with the reason, where the memory has moved on, the revision is no longer kept, or the settings of today do not allow it.
+    """
     try:
         _check_revision(state, command)
         sections = _content_of(state, command.to_revision or 0, settings)
+        _check_limits(Memory(sections=dict(sections)), settings)
     except ValueError as error:
         return state, refusal(state, cause="rollback", reason=str(error), now=now, by=command.by, why=command.why)
     return revise(state, sections, cause="rollback", now=now, by=command.by, why=command.why)
@@ -181,6 +181,19 @@ def kept_rejections(rejected: tuple[Rejection, ...], most: int = 12) -> tuple[Re
 def _check_revision(state: EntityState, command: Command) -> None:
     if command.revision is not None and command.revision != state.memory.revision:
         raise ValueError(f"the memory has moved on: revision {state.memory.revision}, the command saw {command.revision}")
+
+
+def _check_limits(memory: Memory, settings: Settings) -> None:
+    form = FORMS[settings.memory.form]
+    foreign = [HEADINGS.get(name, name) for name, statements in memory.sections.items() if statements and name not in form]
+    if foreign:
+        raise ValueError(f"{', '.join(foreign)}: no section of this memory's form; it has {', '.join(HEADINGS[name] for name in form)}")
+    for name, most in ((RULES, settings.memory.max_rules), (NOTES, settings.memory.max_notes)):
+        held = len(memory.sections.get(name, ()))
+        if held > most:
+            raise ValueError(f"{held} {name}, at most {most}")
+    if words(memory) > settings.memory.words:
+        raise ValueError(f"{words(memory)} words, at most {settings.memory.words}")
 
 
 def _content_of(state: EntityState, revision: int, settings: Settings) -> Mapping[str, tuple[Statement, ...]]:

@@ -1,12 +1,12 @@
 """Whole prompts, within λ.
 
-The system message is the same for predicting and rewriting: role, rules of answering, facts of the domain, the memory's text, then the ledger. It
-changes only with a new revision, a block of outcomes, or a new row where rows are shown; what changes with each call comes last, in the
-user message. So a server's prefix cache holds nearly all of it.
+The system message is the same for predicting and rewriting: role, rules of answering, facts of the domain, the memory's text, then the
+ledger. It changes only with a new revision, a block of outcomes, or a new row where rows are shown; what changes with each call comes
+last, in the user message. So a server's prefix cache holds nearly all of it.
 
 λ bounds a prompt together with its answer. Where a whole prompt is too long, optional parts go in the order of `LADDER`: first what the
-user message lists, then the ledger's rows, its statistics, the length of free text, fields of the observation, the repeated rules.
-The role, the facts and the memory are never cut: if they alone are too long, `PromptTooLong`.
+user message lists, then the ledger's rows, its statistics, the length of free text, fields of the observation, the repeated rules. The
+role, the facts and the memory are never cut: if they alone are too long, `PromptTooLong`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The further ranks of a category's forecast.
 
-A 1.5B model names one label reliably and repeats itself when asked for a list, and each label it writes costs time. So only the first rank
-is the model's. The rest is filled by code from the ledger: how often each label came true, cases that satisfied the same rules of the memory
-counting `RULE_WEIGHT` times; ties stand in the settings' order. `top_k` accuracy of the model's arm is therefore partly the ledger's.
+A 1.5B model names one label reliably and repeats itself when asked for a list, and each label it writes costs time. So only the first
+rank is the model's. The rest is filled by code from the ledger: how often each label came true, cases that satisfied the same rules of
+the memory counting `RULE_WEIGHT` times; ties stand in the settings' order. `top_k` accuracy of the model's arm is therefore partly the
+ledger's.
 """
 
 from __future__ import annotations

@@ -51,6 +51,8 @@ class RewriteRequest:
         The memory's revision that the question was made from; a proposal for another one is not applied.
     shown
         Ledger numbers (`seq`) of the outcomes that are listed; applying the proposal consumes them and all before them.
+    covered
+        All outcomes that waited, listed or not; those that came later stay for the next rewrite.
     offered
         Conditions by their wording, as the schema lists them.
     tokens
@@ -64,6 +66,7 @@ class RewriteRequest:
     messages: Messages
     schema: Mapping[str, Any]
     shown: tuple[int, ...]
+    covered: FoldedFeedback
     form: str = ""
     offered: Mapping[str, Condition] | None = None
     tokens: int = 0
@@ -146,6 +149,10 @@ def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounte
         messages=fitted.messages,
         schema=schema,
         shown=Listing.of(state.feedback, state.folded, fitted.detail).shown,
+        covered=FoldedFeedback(
+            count=state.folded.count + len(state.feedback),
+            misses=state.folded.misses + sum(feedback.miss for feedback in state.feedback),
+        ),
         form=form,
         offered=offer.conditions,
         tokens=fitted.tokens,
@@ -353,11 +360,15 @@ def _weigh_page(state: EntityState, proposal: Proposal, settings: Settings) -> _
 
 
 def _consumed(state: EntityState, proposal: Proposal) -> EntityState:
-    newest = max(proposal.request.shown, default=0)
+    newest, covered = max(proposal.request.shown, default=0), proposal.request.covered
+    seen = [feedback for feedback in state.feedback if feedback.seq <= newest]
+    # What was folded is known by number only: all that waited then and is not listed any more has been folded since.
+    count = max(state.folded.count + len(seen) - covered.count, 0)
+    misses = max(state.folded.misses + sum(feedback.miss for feedback in seen) - covered.misses, 0)
     return state.model_copy(
         update={
             "feedback": tuple(feedback for feedback in state.feedback if feedback.seq > newest),
-            "folded": FoldedFeedback(),
+            "folded": FoldedFeedback(count=count, misses=min(misses, count)),
             "rewrite_wanted": None,
             "rewrite_attempts": 0,
             "surprise": state.surprise.model_copy(update={"outcomes_since_rewrite": 0}),

@@ -48,6 +48,8 @@ PURE = 0.75
 SHIFT = 3.0
 #: A rule for numbers whose conclusion lies nearer to the base than this share of the usual size says nothing of its own.
 SAYS_NOTHING = 0.1
+#: Adjustments beyond are as large as it gets: their squares and the sums of those stay finite whatever truths and references are.
+LARGEST = 1e100
 #: Share of the smaller rule's cases that two rules must have in common before a difference between them is a contradiction.
 OVERLAP = 0.25
 
@@ -113,12 +115,16 @@ class Cases:
 
 
 def outcome(row: Resolved) -> Value | None:
-    """What a row teaches a rule: its label, or truth minus reference; None where there is no truth or no reference."""
+    """What a row teaches a rule: its label, or truth minus reference (within `LARGEST`); None where there is no truth or no reference."""
     if row.truth is None or row.result != "matched":
         return None
     if isinstance(row.truth, str):
         return row.truth
-    return None if row.reference is None else row.truth - row.reference
+    return None if row.reference is None else _adjustment(row.truth - row.reference)
+
+
+def _adjustment(number: float) -> float:
+    return min(max(number, -LARGEST), LARGEST)
 
 
 def measure(rule: Rule, rows: Sequence[Resolved] | Cases) -> Evidence:
@@ -170,7 +176,8 @@ def execute(memory: Memory, values: Mapping[str, Scalar], reference: float | Non
     weights = [evidence.cases / ((evidence.spread or known.scale) + 0.1 * known.scale) for _, evidence in found]
     if not sum(weights):
         weights = [1.0] * len(found)
-    adjustments = [float(evidence.then or 0.0) for _, evidence in found]
+    # A person may have written a number of any length.
+    adjustments = [_adjustment(float(evidence.then or 0.0)) for _, evidence in found]
     return reference + sum(w * a for w, a in zip(weights, adjustments, strict=True)) / sum(weights)
 
 
@@ -381,8 +388,9 @@ def _drawn(n: int, total: float, squares: float, known: Cases) -> float:
     distance = mean - known.base
     # One imaginary case of the usual variance keeps two cases that happen to agree from looking certain.
     variance = (max(squares - n * mean * mean, 0.0) + known.variance) / n
-    weight = distance**2 / (distance**2 + variance / n) if distance else 0.0
-    return known.base + weight * distance
+    squared = distance**2
+    # The square of a tiny distance is 0, and so may be all else.
+    return known.base + (squared / (squared + variance / n) if squared else 0.0) * distance
 
 
 def _is_shift(window: Sequence[float], tail: int, scale: float) -> bool:

@@ -14,8 +14,9 @@ from schemas.settings import TargetSettings
 from schemas.state import Rule
 
 _LINE = re.compile(r"when (?P<when>.+?): (?P<then>.+?)(?: \((?P<record>[^()]*)\))?")
-_HITS = re.compile(r"(?P<hits>\d+) of (?P<cases>\d+)(?P<tentative>, tentative)?")
-_CASES = re.compile(r"(?P<cases>\d+) cases?(?:, spread (?P<spread>\d+(?:\.\d+)?))?(?P<tentative>, tentative)?")
+# Counts of more digits are none: an integer that no record can hold.
+_HITS = re.compile(r"(?P<hits>\d{1,9}) of (?P<cases>\d{1,9})(?P<tentative>, tentative)?")
+_CASES = re.compile(r"(?P<cases>\d{1,9}) cases?(?:, spread (?P<spread>\d+(?:\.\d+)?))?(?P<tentative>, tentative)?")
 
 
 def conclusion(then: Value, decimals: int) -> str:

@@ -16,7 +16,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from schemas.codec import DecodeError, decode_object
-from schemas.messages import ENTITY_LIMIT, Command, Observation, Scalar, Truth, Value
+from schemas.messages import ENTITY_LIMIT, TEXT_LIMIT, Command, Observation, Scalar, Truth, Value
 from schemas.settings import InputSettings, Settings, TargetSettings
 from schemas.times import parse_time
 
@@ -124,7 +124,13 @@ def read_observation(record: Record, settings: Settings, now: datetime) -> Obser
 
 
 def read_truth(record: Record, settings: Settings, now: datetime) -> Truth:
-    """Decode and map one ground truth of the `truths` topic."""
+    """Decode and map one ground truth of the `truths` topic.
+
+    Parameters
+    ----------
+    now
+        The clock against which `max_future` is held; ignored in replay. A target time may lie further ahead by the target's horizon.
+    """
     mapping = settings.truths
     payload = _payload(record)
     entity = read_entity(record, mapping, payload)
@@ -139,10 +145,15 @@ def read_truth(record: Record, settings: Settings, now: datetime) -> Truth:
         raise DecodeError("no-match", f"nothing at {mapping.observation_id!r} nor at {mapping.target_time!r}")
     raw_time = lookup(payload, mapping.time)
     time = None if raw_time is _ABSENT or raw_time is None else _parse(raw_time, mapping.time)
+    if time is not None:
+        _check_ahead(time, settings, now)
+    if target_time is not None:
+        horizon = settings.target.horizon
+        _check_ahead(target_time, settings, now, horizon=horizon if isinstance(horizon, timedelta) else timedelta(0))
     note = lookup(payload, mapping.note)
     if note is not _ABSENT and note is not None and not isinstance(note, str):
         raise DecodeError("wrong-type", f"{mapping.note!r} must be a text")
-    note = note[: settings.bounds.text] if isinstance(note, str) else ""
+    note = note[: min(settings.bounds.text, TEXT_LIMIT)] if isinstance(note, str) else ""
     return _build(Truth, entity=entity, observation_id=observation_id, target_time=target_time, value=checked, note=note, time=time)
 
 
@@ -246,12 +257,17 @@ def _time(payload: dict[str, Any], path: str, record: Record, settings: Settings
         if raw is _ABSENT or raw is None:
             raise DecodeError("missing-time", f"nothing at {path!r}")
         time = _parse(raw, path)
-    if settings.time == "live" and time > now + settings.max_future:
-        raise DecodeError("future-time", f"{time.isoformat()} is more than {settings.max_future} ahead")
+    _check_ahead(time, settings, now)
     horizon = settings.target.horizon
     if isinstance(horizon, timedelta) and time.year > 9000:
         raise DecodeError("bad-time", f"{time.isoformat()} leaves no room for a target time")
     return time
+
+
+def _check_ahead(time: datetime, settings: Settings, now: datetime, *, horizon: timedelta = timedelta(0)) -> None:
+    # What the times leave between them is compared: a sum with a long duration could lie beyond the last year there is.
+    if settings.time == "live" and time - now - settings.max_future > horizon:
+        raise DecodeError("future-time", f"{time.isoformat()} is more than {settings.max_future + horizon} ahead")
 
 
 def _parse(raw: Any, path: str) -> datetime:
@@ -261,7 +277,7 @@ def _parse(raw: Any, path: str) -> datetime:
         raise DecodeError("bad-time", f"{path!r}: {error}") from None
 
 
-def _build(model: type[_M], **fields: Any) -> _M:
+def _build(model: type[_M], /, **fields: Any) -> _M:
     try:
         return model(**fields)
     except (ValidationError, TypeError) as error:

@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraint
 
 from schemas.times import Time
 
-SCHEMA_VERSION = 1
-
 #: A text field's length in characters; longer texts are cut when they enter a state, and refused as ids.
 TEXT_LIMIT = 2_000
 ENTITY_LIMIT = 256

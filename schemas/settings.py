@@ -17,9 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from schemas.messages import Kind
-from schemas.times import Duration, Time
+from schemas.times import Duration, Time, format_duration
 
 ENV_PREFIX = "PALIMPSEST__"
+#: What handing partitions over takes beyond the drain: the last commits, each with its own wait for the broker.
+HANDOVER = timedelta(seconds=25)
 
 
 class SettingsError(ValueError):
@@ -260,7 +262,7 @@ class WorkerSettings(Section):
     window: Annotated[int, Field(ge=1, le=10_000)] = 64
     #: Seconds that running work may take to finish at shutdown or rebalance; above `model.deadline` nothing is cut short.
     drain_deadline: Duration = timedelta(seconds=60)
-    #: Above `drain_deadline`, else the group throws the worker out while it drains.
+    #: At least `HANDOVER` above `drain_deadline`, else the group throws the worker out while it hands over.
     rebalance_timeout: Duration = timedelta(seconds=120)
     session_timeout: Duration = timedelta(seconds=15)
     standby_replicas: Annotated[int, Field(ge=0, le=10)] = 0
@@ -300,8 +302,6 @@ class Settings(BaseSettings):
     alignment: Duration = timedelta(minutes=1)
     #: Times further ahead than this are refused.
     max_future: Duration = timedelta(hours=1)
-    #: Idle entities are retired after this; None: never.
-    entity_ttl: Duration | None = None
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
     observations: ObservationSettings = ObservationSettings()
@@ -319,8 +319,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _deadlines_nest(self) -> Settings:
-        if self.worker.drain_deadline >= self.worker.rebalance_timeout:
-            raise ValueError("worker.drain_deadline must be below worker.rebalance_timeout")
+        if self.worker.rebalance_timeout - self.worker.drain_deadline < HANDOVER:
+            raise ValueError(
+                f"worker.rebalance_timeout must be at least {format_duration(HANDOVER)} above worker.drain_deadline: "
+                "what was drained is committed before partitions are handed over"
+            )
         if self.truths.source == "judge" and self.target.kind == "number":
             raise ValueError('truths.source = "judge" judges labels and texts; a number needs a truth')
         return self

@@ -1,13 +1,13 @@
 """The state of one entity: one record, read and written whole.
 
 The record in the changelog is a fixed header (`Header`) followed by JSON. A take-over scan reads the header alone. All
-lists are bounded by `Limits` in the settings and all texts by `TEXT_LIMIT`; `agents.bounds` keeps a state within them.
+lists and texts are bounded by `BoundSettings`; `agents.bounds` keeps a state within them.
 """
 
 from __future__ import annotations
 
 import struct
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal, NamedTuple
 
 import orjson
@@ -104,7 +104,7 @@ class Pending(Frozen):
     source: Source = "model"
     flags: tuple[Flag, ...] = ()
     memory_revision: Annotated[int, Field(ge=0)] = 0
-    #: When it expires without a truth; None: never (`truth.expire_after` unset).
+    #: When it expires without a truth; None: never (`truths.expire_after` unset).
     due: Time | None = None
 
 
@@ -161,12 +161,10 @@ class FoldedFeedback(Frozen):
 
     count: Annotated[int, Field(ge=0)] = 0
     misses: Annotated[int, Field(ge=0)] = 0
-    #: Sum of signed errors, numbers only.
-    error_sum: float = 0.0
 
 
 class ArmTotals(Frozen):
-    """Sums behind `messages.ArmScore`, exact under corrections. `faded` and `faded_n` fade by `scores.fading`."""
+    """Sums behind `messages.ArmScore`, exact under corrections. `faded` and `faded_n` fade by `publish.fading`."""
 
     n: Annotated[int, Field(ge=0)] = 0
     abs_sum: float = 0.0
@@ -199,7 +197,6 @@ class MixtureState(Frozen):
     regret: dict[str, float] = Field(default_factory=dict)
     square: dict[str, float] = Field(default_factory=dict)
     scale: float = 0.0
-    n: Annotated[int, Field(ge=0)] = 0
 
 
 class IntervalState(Frozen):
@@ -244,8 +241,6 @@ class EntityState(Frozen):
     #: Calls for the wanted rewrite that the model failed, in a row; they set the backoff.
     rewrite_failures: Annotated[int, Field(ge=0)] = 0
     outcomes: Annotated[int, Field(ge=0)] = 0
-    truth_counts: dict[str, int] = Field(default_factory=dict)
-    error_sum: float = 0.0
     scores: dict[str, ArmTotals] = Field(default_factory=dict)
     experts: ExpertsState = ExpertsState()
     mixture: MixtureState = MixtureState()
@@ -313,7 +308,3 @@ def read_header(record: bytes) -> Header:
 def decode_state(record: bytes) -> EntityState:
     read_header(record)
     return EntityState.model_validate(orjson.loads(record[HEADER_SIZE:]))
-
-
-def due_time(header: Header) -> datetime | None:
-    return None if header.due is None else datetime.fromtimestamp(header.due / 1000, UTC)

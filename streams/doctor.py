@@ -29,8 +29,6 @@ from streams.partitioner import Partitioner, partition_of
 from streams.topics import InputRole
 from streams.traffic import Traffic
 
-#: Seconds that handing over takes beside the drain: two commits of at most 5 s.
-HANDOVER_COMMITS = 10
 #: A broker refuses longer transactions by default (`transaction.max.timeout.ms`), and shorter sessions (`group.min.session.timeout.ms`).
 LONGEST_TRANSACTION, SHORTEST_SESSION = timedelta(minutes=15), timedelta(seconds=6)
 #: Share of a capacity that may be used before bursts make work wait for long.
@@ -142,11 +140,6 @@ def judge_deadlines(settings: Settings) -> list[Finding]:
         text = f"a call may take {call} (model.deadline), and a worker that hands over waits {drain}: calls are cut short."
         advice = "The next owner makes them again. Raise worker.drain_deadline."
         findings.append(Finding("warn", "worker.drain_deadline", "deadlines", text, advice))
-    if worker.rebalance_timeout < worker.drain_deadline + timedelta(seconds=HANDOVER_COMMITS):
-        waits = format_duration(worker.rebalance_timeout)
-        text = f"the group waits {waits}; draining may take {drain}, and committing {HANDOVER_COMMITS} s more."
-        advice = "Raise worker.rebalance_timeout, else a slow hand-over throws the worker out of its group."
-        findings.append(Finding("warn", "worker.rebalance_timeout", "deadlines", text, advice))
     if worker.session_timeout < SHORTEST_SESSION:
         text = f"{format_duration(worker.session_timeout)} is less than brokers allow by default (group.min.session.timeout.ms, 6 s)."
         findings.append(Finding("warn", "worker.session_timeout", "deadlines", text, "Set 10 s to 45 s."))

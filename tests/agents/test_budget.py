@@ -57,7 +57,7 @@ def test_a_report_far_below_the_count_is_an_alarm_and_teaches_nothing(caplog):
 
 def test_a_report_of_half_the_window_is_an_alarm_where_the_prompt_was_longer():
     made, alarms = counter(window=400)
-    assert made.learned(PROMPT, "predict", reported(300))
+    assert made.learned(PROMPT, "predict", reported(330))
     assert not made.learned(PROMPT, "predict", reported(201))
     assert len(alarms) == 1
 
@@ -66,6 +66,29 @@ def test_a_prompt_that_just_is_half_the_window_is_none():
     made, alarms = counter(window=400)
     assert made.learned(PROMPT, "predict", reported(200))
     assert made.learned(PROMPT, "predict", reported(200))
+    assert alarms == []
+
+
+def test_a_prompt_of_about_half_the_window_that_is_sparser_than_others_is_none():
+    made, alarms = counter(window=400)
+    assert made.learned(PROMPT, "predict", reported(216))
+    assert made.learned(PROMPT, "predict", reported(200))
+    assert alarms == []
+
+
+def test_a_prompt_that_leaves_its_answer_no_room_is_an_alarm_and_teaches():
+    made, alarms = counter(window=400)
+    assert made.learned(PROMPT, "predict", reported(360), answer_tokens=40)
+    assert alarms == []
+    assert made.learned(PROMPT, "predict", reported(370), answer_tokens=40)
+    assert "370 tokens, more than it was counted at" in alarms[0]
+    assert made.count(PROMPT, "predict") > 370
+
+
+def test_a_character_of_another_script_counts_by_its_bytes():
+    made, alarms = counter()
+    assert made.count((ChatMessage("user", "風" * 200),), "predict") >= 600 * START_RATIO
+    assert made.learned((ChatMessage("user", "風" * 200),), "predict", reported(60))
     assert alarms == []
 
 

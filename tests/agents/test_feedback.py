@@ -14,7 +14,9 @@ def test_an_outcome_is_worded_as_a_fact_and_the_miss_stands_beside_it(label_sett
 def test_a_number_s_error_stands_with_its_sign_and_its_usual_size(number_settings, state_of):
     settings = number_settings()
     state = state_of(settings, [({"sky": "dry"}, 14.0, 10.0)], forecast=11.0).model_copy(update={"surprise": Surprise(n=5, usual=2.0)})
-    assert feedback_for(state.resolved[0], state, settings).text == "sky dry -> 14.0 (reference +4.0; forecast error +3.0, 1.5 of the usual)"
+    assert (
+        feedback_for(state.resolved[0], state, settings).text == "sky dry -> 14.0 (reference +4.0; forecast error +3.0, 1.5 of the usual)"
+    )
 
 
 def test_a_verdict_says_that_there_was_no_truth(text_settings, state_of):

@@ -12,7 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from agents import memory
+from agents.asking import Asker
+from agents.budget import TokenCounter
 from agents.forecaster import Forecaster, Step
+from agents.models.scripted import ScriptedModel, answer_from_schema
 from schemas.codec import encode
 from schemas.messages import Observation, Outcome, Truth
 from schemas.state import EntityState, decode_state, encode_state
@@ -153,6 +157,51 @@ def repeatable(seen: Sequence[Input], *, by_time: bool) -> SearchStrategy[Input]
                 hour = message.target_time.replace(minute=0) + timedelta(hours=1)
             newest["truth", hour] = message
     return st.sampled_from(list(newest.values()))
+
+
+#: As far as floats go, where squares overflow, where they vanish, and what is usual.
+SIZES = (1.7976931348623157e308, 1.7e308, 1e200, 1e154, 1e100, 1e16, 20.0, 1.0, 1e-9, 1e-200, 5e-324, 0.0)
+NUMBERS = st.builds(lambda size, sign: sign * size, st.sampled_from(SIZES), st.sampled_from((1.0, -1.0)))
+PAGES = ("", "Rules:\n- when sky dry: add +4.0 (6 cases, spread 0.5)", f"Rules:\n- when sky dry: add -{'9' * 200}")
+
+
+@limited
+@given(
+    cases=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, st.sampled_from(("dry", "wet"))), min_size=6, max_size=12),
+    page=st.sampled_from(PAGES),
+    form=st.sampled_from(["evidence", "free-text"]),
+    publish=st.sampled_from(["model", "guarded"]),
+    reference=st.sampled_from([None, "given"]),
+    drop=st.sampled_from([{}, {"feedback": 2}]),
+)
+def test_no_finite_number_raises_or_leaves_a_state_that_cannot_be_read_back(
+    world: Any, cases: Any, page: str, form: str, publish: str, reference: str | None, drop: dict[str, int]
+) -> None:
+    given_settings = world.settings(
+        target={"reference": reference},
+        memory={"form": form},
+        rewrite={"policy": "every"},
+        publish={"publish": publish},
+        bounds=drop,
+        model={"context_budget": 16_384},
+    )
+    model = ScriptedModel(answer_from_schema)
+    core = Forecaster(given_settings, Asker(given_settings, model, TokenCounter(model, "scripted", window=16_384)))
+
+    async def live() -> None:
+        state = world.state(memory=memory.parse_edit(page if form == "evidence" else "", given_settings))
+        for hour, (value, expected, truth, sky) in enumerate(cases):
+            reading = world.observation(hour, value, given=expected, sky=sky)
+            made = await core.observe(state, reading, now=world.at(hour), offset=hour)
+            learned = await core.learn(made.state, world.truth(of=f"o{hour}", value=truth), now=world.at(hour + 0.5))
+            corrected = await core.learn(learned.state, world.truth(of=f"o{hour}", value=-truth or 1.0), now=world.at(hour + 0.6))
+            for step in (made, learned, corrected):
+                assert decode_state(encode_state(step.state)) == step.state
+                for event in step.events:
+                    assert type(event).model_validate_json(encode(event)) == event
+            state = corrected.state
+
+    asyncio.run(live())
 
 
 @limited

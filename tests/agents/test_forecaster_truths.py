@@ -12,7 +12,7 @@ import pytest
 from agents.forecaster import Forecaster, Orphan, Step
 from agents.text_scoring import CheckerMissing
 from schemas.messages import Outcome
-from schemas.state import EntityState, Origin
+from schemas.state import EntityState, Origin, next_due
 
 DAY = timedelta(days=1)
 
@@ -123,7 +123,6 @@ async def test_after_corrections_the_totals_are_those_of_a_run_that_knew_the_las
     plain = ("n", "abs_sum", "square_sum", "hits", "top_hits")
     for arm in straight.scores:
         assert [getattr(corrected.scores[arm], name) for name in plain] == [getattr(straight.scores[arm], name) for name in plain]
-    assert (corrected.error_sum, corrected.truth_counts) == (straight.error_sum, straight.truth_counts)
     assert [row.truth for row in corrected.resolved] == [row.truth for row in straight.resolved]
 
 
@@ -189,6 +188,33 @@ async def test_an_expired_prediction_is_judged_where_the_settings_say_so(given: 
     assert (failed.events[0].result, failed.counts) == ("missing", {"truth.missing": 1})
 
 
+async def test_of_many_expired_predictions_one_is_judged_in_a_step_and_the_rest_stay_due(given: Any) -> None:
+    asker = given.asker()
+    asker.answer = lambda observation: "sunny"
+    core = given.forecaster(asker, target={"kind": "text"}, truths={"expire_after": DAY, "on_expiry": "judge"})
+    state = await predicted(given, core, 0, 1, 2)
+
+    for left in (2, 1, 0):
+        assert next_due(state) is not None
+        step = await core.due(state, now=given.at(99), truths_read=True)
+        state = step.state
+        assert (step.counts, len(state.pending)) == ({"truth.judged": 1}, left)
+
+    assert [row.id for row in state.resolved] == ["o0", "o1", "o2"]
+
+
+async def test_a_truth_by_id_alone_makes_no_hindsight_of_predictions_while_events_lie_behind_the_clock(given: Any) -> None:
+    core = given.forecaster(target={"horizon": "next"})
+    state = (await core.observe(given.state(), given.observation(0), now=given.at(900), offset=0)).state
+    state = (await core.observe(state, given.observation(1), now=given.at(901), offset=1)).state
+
+    state = (await core.learn(state, given.truth(of="o0"), now=given.at(902))).state
+    step = await core.observe(state, given.observation(2), now=given.at(903), offset=2)
+
+    assert state.learned_to == state.resolved[0].target_time == given.at(1)
+    assert step.events[0].flags == ()
+
+
 async def test_a_verdict_gives_feedback_and_no_score_and_makes_way_for_a_truth(given: Any) -> None:
     asker = given.asker()
     asker.answer, asker.score = (lambda observation: "sunny"), 0.2
@@ -224,7 +250,7 @@ async def test_feedback_over_its_bound_is_folded(given: Any) -> None:
         state = step.state
 
     assert step.counts == {"truth.matched": 1, "dropped.feedback": 1}
-    assert (len(state.feedback), state.folded.count, state.folded.error_sum) == (2, 1, 1.0)
+    assert (len(state.feedback), state.folded.count) == (2, 1)
     assert state.scores["published"].n == 3
 
 

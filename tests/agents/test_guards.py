@@ -61,6 +61,12 @@ def test_what_is_held_already_in_nearly_the_same_words_is_refused(guard_of):
     assert guard_of("Smog builds up when the sky is clear", held=["Smog builds up, when the sky is clear."]) == "duplicate"
 
 
+def test_the_same_words_on_another_condition_are_no_duplicate(guard_of):
+    held = "With wind north the smog tends to be high because nothing carries the air away."
+    assert guard_of(held.replace("wind north", "sky clear"), held=[held]) is None
+    assert guard_of(held.replace("carries", "takes"), held=[held]) == "duplicate"
+
+
 def test_what_the_ledger_contradicts_is_refused(guard_of):
     assert guard_of("Wind north leads to low smog levels.") == "contradiction"
     assert guard_of("Wind north leads to high smog levels.") is None

@@ -81,7 +81,13 @@ def test_statistics_are_exact(state_of, number_settings):
 
 def test_hits_stand_by_true_label():
     assert Ledger(labelled(9), LABELS).hits_by_label() == {"high": (6, 6), "low": (0, 3)}
-    assert Ledger(labelled(9), LABELS).frequencies() == ["high", "low"]
+
+
+def test_statistics_of_numbers_as_large_as_floats_go_are_numbers(state_of, number_settings):
+    cases = [({"sky": "dry"}, sign * 1.7e308, -sign * 1.7e308) for sign in (1, -1)] * 4
+    ledger = numbers(state_of, number_settings, cases)
+    assert ledger.bias() == pytest.approx(0.0)
+    assert "nan" not in ledger.render() and "inf" not in ledger.render()
 
 
 def test_judged_and_missing_outcomes_are_not_shown_as_truths():

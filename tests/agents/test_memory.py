@@ -98,6 +98,29 @@ def test_a_rollback_is_a_new_revision_with_old_content(label_settings):
     assert memory.render(blank.memory) == ""
 
 
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"max_rules": 1}, "2 rules, at most 1"),
+        ({"max_notes": 0}, "1 notes, at most 0"),
+        ({"words": 20}, "words, at most 20"),
+        ({"form": "free-text"}, "Rules, Notes: no section of this memory's form; it has History"),
+    ],
+)
+def test_a_rollback_to_what_the_settings_no_longer_allow_is_refused(label_settings, limits, reason):
+    state, _ = edited(EntityState(entity="north"), label_settings(), PAGE)
+    blank, _ = edited(state, label_settings(), "")
+    same, entry = rolled_back(blank, label_settings(memory=limits), 1)
+    assert same == blank
+    assert (entry.accepted, entry.cause) == (False, "rollback")
+    assert reason in entry.reason
+
+
+def test_a_rule_s_record_that_no_state_could_hold_is_refused(label_settings):
+    with pytest.raises(ValueError, match="line 2"):
+        memory.parse_edit(f"Rules:\n- when wind north: high (6 of {'6' * 30})", label_settings())
+
+
 def test_a_rollback_to_what_is_no_longer_kept_is_refused(label_settings):
     state, _ = edited(EntityState(entity="north"), label_settings(), PAGE)
     same, entry = rolled_back(state, label_settings(), 7)

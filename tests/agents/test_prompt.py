@@ -205,5 +205,5 @@ def test_what_is_optional_goes_before_a_prompt_is_refused(label_settings, state_
     fitted = fit(build, counter(), "predict", answer_tokens=16, budget=whole_prompt)
     assert fitted.detail.rows is not None
     assert "# Memory" in fitted.messages[0].content
-    with pytest.raises(PromptTooLong, match="model.context_budget allows 100"):
+    with pytest.raises(PromptTooLong, match=r"model\.context_budget allows 100"):
         fit(build, counter(), "predict", answer_tokens=16, budget=100)

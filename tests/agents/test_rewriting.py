@@ -193,6 +193,20 @@ def test_what_came_while_the_model_was_thinking_stays_for_the_next_rewrite(world
     assert [feedback.seq for feedback in revised.feedback] == [7, 8, 9]
 
 
+def test_what_was_folded_while_the_model_was_thinking_is_not_consumed_unseen(world):
+    settings, state = world()
+    before = state.model_copy(update={"feedback": state.feedback[:4], "folded": FoldedFeedback(count=5, misses=2)})
+    asked = request(settings, before)
+    # Nine waited. Five more came, and there was room for two: the four that were listed were folded, and three that were not.
+    meanwhile = state.model_copy(update={"feedback": state.feedback[7:9], "folded": FoldedFeedback(count=12, misses=7)})
+    revised, entry = apply_proposal(meanwhile, proposed(settings, state, ("wind north",), asked=asked), settings, now=NOW)
+    assert entry.accepted
+    assert [feedback.seq for feedback in revised.feedback] == [8, 9]
+    assert revised.folded == FoldedFeedback(count=3, misses=1)
+    inline, _ = apply_proposal(before, proposed(settings, before, ("wind north",)), settings, now=NOW)
+    assert (inline.feedback, inline.folded) == ((), FoldedFeedback())
+
+
 def test_a_conclusion_that_has_changed_is_written_anew_when_it_is_proposed_again(world):
     turned = [*SMOG, *[({"wind": "north", "sky": "clear"}, "medium"), ({"wind": "south", "sky": "clear"}, "low")] * 3]
     settings, state = world(cases=turned, page="Rules:\n- when wind north: high (3 of 3)")

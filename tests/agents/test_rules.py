@@ -1,5 +1,6 @@
 import random
 from datetime import UTC, datetime
+from math import isfinite
 
 import pytest
 
@@ -113,6 +114,21 @@ def test_code_can_follow_the_memory_by_itself(label_settings, number_settings, l
     numbers = memory.parse_edit("Rules:\n- when sky dry: add +4.0", number_settings())
     assert execute(numbers, {"sky": "dry"}, 10.0, ()) == pytest.approx(14.0)
     assert execute(numbers, {"sky": "dry"}, None, ()) is None
+
+
+def test_adjustments_as_large_as_floats_go_are_measured_and_followed(number_settings, ledger_of):
+    rows = ledger_of([({"sky": "dry"}, sign * 1.7e308, -sign * 1.7e308) for sign in (1, -1)] * 5 + [({"sky": "dry"}, 1e200, 0.0)])
+    evidence = measure(rule(DRY, then=0.0), rows)
+    assert all(isfinite(number) for number in (evidence.then, evidence.spread, evidence.gain))
+    for page in ("add +4.0", f"add +{'9' * 250}"):
+        numbers = memory.parse_edit(f"Rules:\n- when sky dry: {page}", number_settings())
+        assert isfinite(execute(numbers, {"sky": "dry"}, 1.7e308, rows))
+        assert isfinite(execute(numbers, {"sky": "dry"}, 1.7e308, ()))
+
+
+def test_adjustments_whose_squares_are_nothing_are_measured(ledger_of):
+    evidence = measure(rule(DRY, then=0.0), ledger_of([({"sky": "dry"}, 5e-324, 0.0), ({"sky": "wet"}, 5e-324, 0.0)]))
+    assert evidence.then == pytest.approx(0.0)
 
 
 def test_a_first_sighting_is_let_in_as_tentative(label_settings, ledger_of):

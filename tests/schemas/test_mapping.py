@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from schemas.codec import DecodeError
 from schemas.mapping import REASONS, Record, content_digest, lookup, read_command, read_entity, read_observation, read_truth
-from schemas.messages import ENTITY_LIMIT
-from schemas.settings import InputSettings, Settings
+from schemas.messages import ENTITY_LIMIT, TEXT_LIMIT
+from schemas.settings import BoundSettings, InputSettings, Settings
 
 NOW = datetime(2024, 1, 1, 12, tzinfo=UTC)
 MILLIS = int(NOW.timestamp() * 1000)
@@ -22,6 +22,8 @@ FOREIGN = Settings(
     target={"field": "temperature", "range": (-50, 60)},
 )
 WEATHER = Settings(target={"field": "weather", "kind": "category", "labels": ("sun", "rain")})
+DAILY = WEATHER.model_copy(update={"target": WEATHER.target.model_copy(update={"horizon": timedelta(days=1)})})
+HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
 GOOD = {"entity": "a", "time": "2024-01-01T11:00:00Z", "values": {"t": 1.5}}
 
 
@@ -184,9 +186,42 @@ def test_a_malformed_truth_ends_under_its_reason(payload: Any, reason: str) -> N
 def test_a_truth_names_its_prediction_by_id_or_by_target_time() -> None:
     assert read_truth(record({**TRUTH, "observation_id": 5}), WEATHER, NOW).observation_id == "5"
     payload = {"entity": "a", "value": "rain", "target_time": "2024-01-02T00:00:00Z", "note": "x" * 5_000}
-    by_time = read_truth(record(payload), WEATHER, NOW)
+    by_time = read_truth(record(payload), DAILY, NOW)
     assert by_time.target_time == datetime(2024, 1, 2, tzinfo=UTC)
     assert len(by_time.note) == WEATHER.bounds.text
+
+
+def test_a_note_is_cut_to_what_a_truth_may_hold_however_long_texts_may_be() -> None:
+    roomy = WEATHER.model_copy(update={"bounds": BoundSettings(text=20_000)})
+    assert len(read_truth(record({**TRUTH, "note": "x" * 5_000}), roomy, NOW).note) == TEXT_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("settings", "times", "refused"),
+    [
+        (WEATHER, {"time": NOW + HOUR}, False),
+        (WEATHER, {"time": NOW + HOUR + SECOND}, True),
+        (WEATHER, {"target_time": NOW + HOUR}, False),
+        (WEATHER, {"target_time": NOW + HOUR + SECOND}, True),
+        (DAILY, {"target_time": NOW + 25 * HOUR}, False),
+        (DAILY, {"target_time": NOW + 25 * HOUR + SECOND}, True),
+        (DAILY, {"time": NOW + 25 * HOUR}, True),
+        (WEATHER.model_copy(update={"time": "replay"}), {"time": NOW + 9_999 * HOUR, "target_time": NOW + 9_999 * HOUR}, False),
+        (
+            WEATHER.model_copy(update={"target": WEATHER.target.model_copy(update={"horizon": timedelta.max})}),
+            {"target_time": "9999-12-31T00:00:00Z"},
+            False,
+        ),
+    ],
+)
+def test_a_truth_that_lies_too_far_ahead_is_refused_in_live_time(settings: Settings, times: dict[str, Any], refused: bool) -> None:
+    payload = record({**TRUTH, **times})
+    if not refused:
+        assert read_truth(payload, settings, NOW).value == "sun"
+        return
+    with pytest.raises(DecodeError) as fault:
+        read_truth(payload, settings, NOW)
+    assert fault.value.reason == "future-time"
 
 
 @pytest.mark.parametrize(
@@ -198,6 +233,7 @@ def test_a_truth_names_its_prediction_by_id_or_by_target_time() -> None:
         {"op": "freeze"},
         {"op": "freeze", "by": ""},
         {"op": "freeze", "by": "me", "force": True},
+        {"op": "freeze", "by": "me", "model": "x"},
         {"op": "freeze", "by": "me", "revision": -1},
         {"op": "freeze", "by": "me", "schema_version": "1"},
     ],
@@ -239,6 +275,7 @@ NAMES = (
     "note",
     "op",
     "by",
+    "model",
     "schema_version",
 )
 

@@ -84,7 +84,8 @@ def test_an_unknown_key_is_named_with_its_file(file: Path) -> None:
         ('[topics]\ntruths = "observations"', "topics", "used twice: observations"),
         ('[kafka]\nsecurity_protocol = "SASL_SSL"', "kafka", "sasl_username and sasl_password"),
         ('[model]\nbackend = "import"', "model", 'factory = "package.module:function"'),
-        ('[worker]\ndrain_deadline = "5m"', "(top level)", "below worker.rebalance_timeout"),
+        ('[worker]\ndrain_deadline = "5m"', "(top level)", "at least 25s above worker.drain_deadline"),
+        ('[worker]\ndrain_deadline = "96s"', "(top level)", "what was drained is committed"),
         ('app = "a b"', "app", "pattern"),
     ],
 )
@@ -92,6 +93,11 @@ def test_a_value_that_is_not_allowed_is_named_with_what_is(file: Path, text: str
     said = fault(file, text)
     assert said.startswith(f"{file}: {key}")
     assert allowed in said
+
+
+def test_a_drain_that_leaves_time_to_hand_over_is_allowed(file: Path) -> None:
+    file.write_text('[worker]\ndrain_deadline = "95s"')
+    assert load_settings(file).worker.drain_deadline == timedelta(seconds=95)
 
 
 def test_all_faults_are_told_at_once(file: Path) -> None:

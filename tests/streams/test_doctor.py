@@ -78,7 +78,6 @@ def test_inputs_that_are_placed_by_different_partitioners_are_a_fault() -> None:
     ("worker", "subject", "level"),
     [
         ({"drain_deadline": "30s"}, "worker.drain_deadline", "warn"),
-        ({"drain_deadline": "115s"}, "worker.rebalance_timeout", "warn"),
         ({"session_timeout": "2s"}, "worker.session_timeout", "warn"),
         ({"transaction_timeout": "4s"}, "worker.transaction_timeout", "warn"),
         ({"transaction_timeout": "1h"}, "worker.transaction_timeout", "fail"),

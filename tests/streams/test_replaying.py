@@ -113,7 +113,7 @@ def test_truths_come_between_the_observations_by_their_time_and_after_them_at_eq
     truths = write(tmp_path / "t.csv", "entity,target_time,value", "a,2024-01-02,2", "a,2024-01-04,4")
     lines = list(read_files(observations, truths, Settings(), Fields()))
     assert [(line.role[0], line.time.day) for line in lines] == [("o", 1), ("o", 2), ("t", 2), ("o", 3), ("t", 4)]
-    truth = read_truth(Record("", 0, 0, 0, None, orjson.dumps(lines[2].payload)), Settings(), START)
+    truth = read_truth(Record("", 0, 0, 0, None, orjson.dumps(lines[2].payload)), Settings(time="replay"), START)
     assert truth.target_time == START + timedelta(days=1)
     assert measure(iter(lines)) == (5, START, START + timedelta(days=3))
     assert len(list(read_files(observations, truths, Settings(), Fields(), limit=2))) == 2
