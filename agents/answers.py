@@ -39,10 +39,10 @@ SECTIONS = ("a_history", "b_mistakes", "c_watch")
 #: Words that a note is asked to keep to, and where the grammar ends it: one that long was cut off and is refused by a guard.
 NOTE_WORDS = 25
 NOTE_WORDS_CUT = 30
-#: What a note may be made of where numbers belong to the ledger: one sentence of words in Latin letters with one space between. With free
-#: spaces a model that may not write its number falls into a loop of spaces; with free letters it takes digits of another script. A word has
-#: no upper length, because bounds within bounds multiply in llama.cpp's grammars.
-_WORD = r"[A-Za-zÀ-ž,;:'()%_/-]+"
+#: What a note may be made of where numbers belong to the ledger: one sentence of words in Latin letters with one space between. Whatever is
+#: left open, a model that may not write the number it wants to write fills: with spaces, brackets, digits of another script. A word has no
+#: upper length, because bounds within bounds multiply in llama.cpp's grammars.
+_WORD = r"[A-Za-zÀ-ž]+([_'-][A-Za-zÀ-ž]+)*[,;]?"
 
 
 @dataclass(frozen=True, slots=True)

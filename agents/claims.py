@@ -25,17 +25,23 @@ SHARE = 0.25
 
 _THEN = re.compile(
     r"\s*(?:->|=>|:|\bthen\b|\bleads? to\b|\bmeans?\b|\bindicates?\b|\bsuggests?\b|\bfollowed by\b|\bpredicts?\b|\bbrings?\b"
-    r"|\bresults? in\b|\bcauses?\b|\bcomes? before\b|\bprecedes?\b|\bsignals?\b|\btends? to\b|\boften\b|\busually\b|\bstays?\b)\s*",
+    r"|\bresults? in\b|\bcauses?\b|\bcomes? before\b|\bprecedes?\b|\bsignals?\b|\btends? to\b|\boften\b|\busually\b"
+    r"|\bstays?\b|\bmakes?\b)\s*",
     re.IGNORECASE,
 )
 #: As the notes begin that a model is asked for (`agents.answers.words_schema`).
 _BEGUN = re.compile(r"(?P<left>(?:High|Low) \w+|With \w+ [\w]+)(?P<right> .+)")
 _WHEN = re.compile(r"(?:when|if|after|during|with|on|as)\b(?P<left>.+),(?P<right>[^,]+)", re.IGNORECASE)
+#: Where what is claimed ends, and its reason or the other case begins.
+_REASON = re.compile(r",?\s*\b(?:as|because|since|due to|while|whereas|but)\b|;", re.IGNORECASE)
+#: Moves against the reference. `A higher temperature` alone may mean high: only what says than what, or moves, is a claim.
 _UP = re.compile(
-    r"\b(ris(?:e|es|ing)|increas(?:e|es|ed|ing)|higher|warmer|hotter|larger|up|upward|grow(?:s|ing)?|climbs?)\b", re.IGNORECASE
+    r"\b(ris(?:e|es|ing)|rais(?:e|es|ing)|increas(?:e|es|ing)|grow(?:s|ing)?|climbs?|(?:higher|warmer|hotter|larger|more) than)\b",
+    re.IGNORECASE,
 )
 _DOWN = re.compile(
-    r"\b(fall(?:s|ing)?|drop(?:s|ping)?|decreas(?:e|es|ed|ing)|lower|cooler|colder|smaller|down|downward|declin(?:e|es|ing)|sinks?)\b",
+    r"\b(falls?|falling|drop(?:s|ping)?|decreas(?:e|es|ing)|reduc(?:e|es|ing)|declin(?:e|es|ing)|sinks?"
+    r"|(?:lower|cooler|colder|smaller|less) than)\b",
     re.IGNORECASE,
 )
 _NOT = re.compile(r"\b(not|no|never|rarely|unlikely|without|less likely|seldom|except|unless)\b", re.IGNORECASE)
@@ -61,6 +67,7 @@ def claim_of(sentence: str, rows: Sequence[Resolved], settings: Settings) -> Cla
     else:
         left = _THEN.split(sentence, maxsplit=1)[0]
         right = sentence[len(left) :]
+    right = _REASON.split(right, maxsplit=1)[0]
     conditions = _conditions(left, rows, settings)
     if not conditions:
         return None

@@ -38,6 +38,7 @@ _COMMON = frozenset(
     | {"value", "values", "outcome", "time", "day", "hour", "week", "month", "one", "two", "case", "cases", "each", "all", "any"}
     | {"are", "was", "has", "have", "not", "its", "our", "their"}
 )
+_AMOUNT = re.compile(r"\bby (?:about|around|approximately|roughly|up to|at least|at most)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
 
 #: The sentences of all prompt files, which a model that has nothing to say repeats.
@@ -151,7 +152,8 @@ def _order(statement: str, ground: Ground) -> str:
 
 
 def _number(statement: str, ground: Ground) -> str:
-    return "numbers belong to the ledger" if not ground.numbers and any(c.isdigit() for c in statement) else ""
+    said = any(c.isdigit() for c in statement) or _AMOUNT.search(statement) is not None
+    return "numbers and amounts belong to the ledger" if said and not ground.numbers else ""
 
 
 def _echo(statement: str, ground: Ground) -> str:

@@ -250,9 +250,9 @@ def _offer(state: EntityState, settings: Settings, ledger: Ledger) -> _Offer:
     if topic is None or len(notes) >= settings.memory.max_notes:
         return _Offer({describe(condition): condition for condition in chosen}, first, mixed)
     beginnings = _beginnings(by_field[topic])
-    said = " or ".join(dict.fromkeys(beginning.split()[0].lower() for beginning in beginnings)) if beginnings else ""
-    what = f"{said} {topic}" if said and said != "with" else topic
-    note = f"what {what} does to the {settings.target.description or settings.target.field}, and why"
+    target = settings.target.description or settings.target.field
+    note = f"whether {topic} makes the {target} rise or fall" if settings.target.kind == "number" else f"which {target} follows {topic}"
+    note += ", and why"
     return _Offer({describe(condition): condition for condition in chosen}, first, mixed, note, beginnings)
 
 

@@ -21,19 +21,21 @@ def test_a_label_claimed_for_a_condition_is_read(label_settings, ledger_of):
 
 def test_a_direction_claimed_for_a_condition_is_read(number_settings, ledger_of):
     rows = ledger_of(WEATHER)
-    assert read("Rain usually brings higher temperatures", rows, number_settings()) == ("sky rain", 1)
-    assert read("When wind is high, the temperature of the next day will be lower.", rows, number_settings()) == ("wind at least 4", -1)
-    assert read("Low wind makes it a warmer day.", rows, number_settings()) == ("wind below 2", 1)
-    assert read("With sky rain the days are cooler.", rows, number_settings()) == ("sky rain", -1)
+    assert read("Rain usually makes temperatures rise", rows, number_settings()) == ("sky rain", 1)
+    assert read("When wind is high, the temperature will be lower than today.", rows, number_settings()) == ("wind at least 4", -1)
+    sentence = "Low wind makes the day warmer than the one before, while high wind makes it fall."
+    assert read(sentence, rows, number_settings()) == ("wind below 2", 1)
+    assert read("With sky rain the temperature falls because clouds raise the albedo.", rows, number_settings()) == ("sky rain", -1)
     assert read("Strong wind leads to a drop in temperature", rows, number_settings()) == ("wind at least 4", -1)
 
 
 @pytest.mark.parametrize(
     "sentence",
     [
-        "Rain does not lead to higher temperatures",
-        "Temperatures are higher",
-        "Rain leads to higher or lower temperatures",
+        "Rain does not make temperatures rise",
+        "Temperatures rise",
+        "Rain leads to higher temperatures",
+        "Rain often makes temperatures rise or fall",
         "Rain matters for the temperature",
     ],
 )
@@ -44,8 +46,8 @@ def test_what_cannot_be_read_without_doubt_is_no_claim(number_settings, ledger_o
 def test_the_ledger_refutes_a_clear_claim_and_lets_a_supported_one_stand(number_settings, state_of):
     settings = number_settings()
     ledger = Ledger(state_of(settings, WEATHER), settings)
-    wrong = claim_of("Rain leads to lower temperatures", ledger.rows, settings)
-    right = claim_of("Rain leads to higher temperatures", ledger.rows, settings)
+    wrong = claim_of("Rain makes temperatures fall", ledger.rows, settings)
+    right = claim_of("Rain makes temperatures rise", ledger.rows, settings)
     assert "mean adjustment of 6 such cases is +2.00" in refuted(wrong, ledger)
     assert refuted(right, ledger) == ""
 
@@ -53,4 +55,4 @@ def test_the_ledger_refutes_a_clear_claim_and_lets_a_supported_one_stand(number_
 def test_a_few_cases_refute_nothing(number_settings, state_of):
     settings = number_settings()
     ledger = Ledger(state_of(settings, WEATHER[:6]), settings)
-    assert refuted(claim_of("Rain leads to lower temperatures", ledger.rows, settings), ledger) == ""
+    assert refuted(claim_of("Rain makes temperatures fall", ledger.rows, settings), ledger) == ""

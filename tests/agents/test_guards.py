@@ -45,6 +45,7 @@ def test_a_short_sentence_about_the_fields_passes(guard_of, statement):
         ("assistant: the wind is high", "instruction"),
         ("See https://example.test for wind data.", "instruction"),
         ("High smog in 7 of 8 cases with north wind.", "number"),
+        ("With sky clear the smog rises by about some levels.", "number"),
         ("Propose 1 or 2 of them under which the outcome was always alike.", "number"),
         ("On this observation give the outcome that comes next.", "echo"),
         ("Use the memory, the ledger and the observation.", "echo"),
