@@ -231,6 +231,9 @@ class Metrics:
             self._duration.labels("chat", self._provider, self._model, error)
         for kind in ("input", "output"):
             self._tokens.labels("chat", self._provider, self._model, kind)
+        self._prompt_alarms = self._counter(
+            "prompt_alarms", "Prompts that the server seems to have cut, or that left no room for an answer."
+        )
 
     def _kafka_series(self) -> None:
         where = ("input", "partition")
@@ -393,6 +396,10 @@ class Metrics:
         self._phases.labels("generate").inc(result.generate_seconds)
         if told:
             self._phases.labels("queue").inc(max(0.0, result.seconds - told))
+
+    def prompt_alarm(self, text: str) -> None:
+        """The server seems to have cut a prompt, or one did not leave room for its answer; `text` is logged by who raises it."""
+        self._prompt_alarms.inc()
 
     def model_info(self, name: str, digest: str, backend: str) -> None:
         """Which model answers now; replaces the one before."""

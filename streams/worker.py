@@ -131,7 +131,7 @@ class _Worker:
         settings = self._settings
         seen = await self._prepare_topics()
         model = build_model(settings.model)
-        counter = TokenCounter(model, settings.model.name, window=settings.model.context_budget)
+        counter = TokenCounter(model, settings.model.name, window=settings.model.context_budget, alarm=self._metrics.prompt_alarm)
         forecaster = Forecaster(settings, Asker(settings, model, counter, self._metrics.model_call))
         limits = {name: topic.number("max.message.bytes", topics.DEFAULT_MESSAGE_BYTES) for name, topic in seen.found.items()}
         app = build_app(settings, forecaster, self._metrics, seen.plan[0].partitions, limits, self._broken)

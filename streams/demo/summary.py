@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ def summarise(record: Record, settings: Settings, broker: Broker, folder: RunFol
         "failed_calls": dict(Counter(call.error for call in calls if call.error)),
         "tokens": {
             "prompt": sum(call.prompt_tokens for call in calls),
-            "cached": sum(call.cached_tokens or 0 for call in calls),
+            "cached": cached_tokens(calls),
             "output": sum(call.output_tokens for call in calls),
         },
         "latency": {
@@ -157,6 +157,16 @@ def _scores(summary: dict[str, Any]) -> RenderableType:
     return table
 
 
+def cached_tokens(calls: Sequence[ModelCall]) -> int | None:
+    """Prompt tokens that came from the server's prefix cache; None where it never said."""
+    told = [call.cached_tokens for call in calls if call.cached_tokens is not None]
+    return sum(told) if told else None
+
+
+def _cached(tokens: int | None) -> str:
+    return "how many came from the cache the server does not say" if tokens is None else f"{tokens:,} of them cached"
+
+
 def _figures(summary: dict[str, Any]) -> RenderableType:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
@@ -167,7 +177,7 @@ def _figures(summary: dict[str, Any]) -> RenderableType:
         ("predictions by source", sources),
         ("model", f"{model['name']} {model['digest'].removeprefix('sha256:')[:12]} on {model['backend']}"),
         ("calls", f"{calls['prediction']} for predictions, {calls['rewriting']} for rewriting" + _failures(summary["failed_calls"])),
-        ("tokens", f"{tokens['prompt']:,} prompt ({tokens['cached']:,} of them cached), {tokens['output']:,} answered"),
+        ("tokens", f"{tokens['prompt']:,} prompt ({_cached(tokens['cached'])}), {tokens['output']:,} answered"),
         ("longest prompt", f"{summary['max_prompt_tokens']:,} of {summary['context_budget']:,} tokens, answer included"),
         ("prediction call", _spans(summary["latency"]["prediction_call"])),
         ("rewriting call", _spans(summary["latency"]["rewriting_call"])),

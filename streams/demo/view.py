@@ -25,7 +25,7 @@ from streams.demo.dataset import LABELS, UNIT
 from streams.demo.record import Record, Step
 from streams.demo.revision import EMPTY, changes, plain_changes
 from streams.demo.score import LEADING, Score, error, percentile, scores
-from streams.demo.summary import refusals
+from streams.demo.summary import cached_tokens, refusals
 
 #: Days that the chart shows; more of them would be hard to tell apart.
 CHART_DAYS = 40
@@ -242,10 +242,11 @@ class LiveView:
     def _cost(self) -> RenderableType:
         predictions, rewrites = self._record.prediction_calls(), self._record.rewriting_calls()
         calls = [*predictions, *rewrites]
+        cached = cached_tokens(calls)
         accepted, refused = len(self._record.accepted), len(self._record.refused)
         lines = [
             f"{sum(call.calls for call in predictions)} calls to predict, {sum(call.calls for call in rewrites)} to rewrite",
-            f"{sum(call.prompt_tokens for call in calls):,} prompt tokens, {sum(call.cached_tokens or 0 for call in calls):,} cached",
+            f"{sum(call.prompt_tokens for call in calls):,} prompt tokens" + ("" if cached is None else f", {cached:,} cached"),
             f"{sum(call.output_tokens for call in calls):,} answered; last call {predictions[-1].seconds:.1f} s" if predictions else "",
             f"{accepted} memory revisions, {refused} refused",
             f"{len(self._record.dead_letters)} dead letters, {len(self._record.notes)} notes",
