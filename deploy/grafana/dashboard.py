@@ -328,6 +328,7 @@ def _model(board: dashboard.Dashboard) -> None:
             "short",
             *_quantiles("palimpsest_model_counted_tokens", "purpose", "{{purpose}}"),
             ("max(palimpsest_context_budget_tokens{@})", "budget"),
+            ("sum(increase(palimpsest_prompt_alarms_total{@}[$__range]))", "prompts cut by the server, in this time"),
             says="As counted before the call.",
             low=0,
         ),
