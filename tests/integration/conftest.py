@@ -10,14 +10,13 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 import pytest
-from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from deploy.services.ports import free_ports
@@ -95,7 +94,8 @@ class Bench:
 
     settings: Settings
     worker: Worker
-    sent: list[AIOKafkaProducer] = field(default_factory=list)
+    #: Another worker of the same application, with a port and a state directory of its own; not started.
+    another: Callable[[], Worker]
 
     async def send(self, role: str, records: list[tuple[bytes | None, bytes, int | None]]) -> None:
         """Send (key, value, partition) records to an input and wait until the broker has them."""
@@ -139,16 +139,20 @@ async def make_bench(kafka: str, tmp_path: Path) -> AsyncIterator[Callable[..., 
 
     async def make(body: str, *, partitions: int = 4, inputs: bool = True) -> Bench:
         app = f"it-{secrets.token_hex(4)}"
-        (port,) = free_ports(1)
-        config = tmp_path / f"{app}.toml"
-        config.write_text(body.format(app=app, kafka=kafka, port=port, topics=_own_topics(app), state=tmp_path / f"{app}-state"))
-        settings = load_settings(config)
+
+        def another() -> Worker:
+            name, (port,) = f"{app}-{len(workers)}", free_ports(1)
+            config = tmp_path / f"{name}.toml"
+            config.write_text(body.format(app=app, kafka=kafka, port=port, topics=_own_topics(app), state=tmp_path / f"{name}-state"))
+            workers.append(Worker(config, load_settings(config), tmp_path / f"{name}.log"))
+            return workers[-1]
+
+        worker = another()
+        settings = worker.settings
         if inputs:
             sized = settings.model_copy(update={"topics": settings.topics.model_copy(update={"partitions": partitions})})
             await topics.create(sized)
-        worker = Worker(config, settings, tmp_path / f"{app}.log")
-        workers.append(worker)
-        return Bench(settings, worker)
+        return Bench(settings, worker, another)
 
     yield make
     for worker in workers:
