@@ -38,7 +38,8 @@ _COMMON = frozenset(
     | {"value", "values", "outcome", "time", "day", "hour", "week", "month", "one", "two", "case", "cases", "each", "all", "any"}
     | {"are", "was", "has", "have", "not", "its", "our", "their"}
 )
-_AMOUNT = re.compile(r"\bby (?:about|around|approximately|roughly|up to|at least|at most)\b", re.IGNORECASE)
+#: Where an amount or a threshold stands, or should have stood: kept from digits, a model wrote `at least ouch`.
+_AMOUNT = re.compile(r"\b(?:by (?:about|around|approximately|roughly|up to)|at least|at most)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
 
 #: The sentences of all prompt files, which a model that has nothing to say repeats.
