@@ -54,7 +54,6 @@ class PalimpsestApp(faust.App):
 
     settings: Settings
     metrics: Metrics
-    forecaster: Forecaster
     partitions: int
     state_table: StateTable
     entities: Entities
@@ -80,7 +79,7 @@ class PalimpsestApp(faust.App):
         limits: Mapping[str, int],
         on_broken: Callable[[BaseException], None],
     ) -> None:
-        self.settings, self.metrics, self.forecaster, self.partitions = settings, metrics, forecaster, partitions
+        self.settings, self.metrics, self.partitions = settings, metrics, partitions
         self.limits = limits
         self.on_broken = on_broken
         self.received = Received()

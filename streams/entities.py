@@ -35,6 +35,7 @@ from schemas.state import (
 from streams import dead_letters
 from streams.due import DueIndex
 from streams.lease import Lease, LeaseLost
+from streams.logs import located
 from streams.metrics import Metrics
 from streams.records import Item, decode
 from streams.table import StateTable
@@ -106,26 +107,31 @@ class Entities:
         await self._lanes.submit(lane, lambda: self._finish(item, lease, self._apply(item, message, lease)))
 
     async def _finish(self, item: Item, lease: Lease, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except LeaseLost:
-            # The next owner of the partition does it again; nothing was committed.
-            return
-        except Exception as error:
-            # The state itself cannot be read or written. Going on would leave this record out for ever.
-            log.exception("an item could not be finished", extra=self._where(item, None))
-            self._on_broken(error)
-            return
+        record = item.record
+        with located(topic=record.topic, partition=record.partition, offset=record.offset):
+            try:
+                await work
+            except LeaseLost:
+                # The next owner of the partition does it again; nothing was committed.
+                return
+            except Exception as error:
+                # The state itself cannot be read or written. Going on would leave this record out for ever.
+                log.exception("an item could not be finished")
+                self._on_broken(error)
+                return
         item.tracker.close(item.entry)
 
     def _defect(self, item: Item, error: Exception) -> DecodeError:
-        log.exception("a record made decoding fail; it goes to the dead letters", extra=self._where(item, None))
+        record = item.record
+        with located(topic=record.topic, partition=record.partition, offset=record.offset):
+            log.exception("a record made decoding fail; it goes to the dead letters")
         return DecodeError("failed", f"{type(error).__name__}: {error}")
 
     # -- in the lane
 
     async def _apply(self, item: Item, message: Parsed, lease: Lease) -> None:
         partition, offset = item.tp.partition, item.record.offset
+        overtaken = isinstance(message, Observation) and self._overtaken(message)
         state = self._read(partition, message.entity)
         if state is not None and state.applied.get(item.position, -1) >= offset:
             self._metrics.processed(item.role, "duplicate")
@@ -133,11 +139,12 @@ class Entities:
         fresh = state if state is not None else EntityState(entity=message.entity)
         now = self._now(partition, fresh, message)
         try:
-            step = await self._ask_core(item, message, fresh, known=state is not None, now=now)
+            with located(entity=message.entity):
+                step = await self._ask_core(item, message, fresh, known=state is not None, overtaken=overtaken, now=now)
         except LeaseLost:
             raise
         except Exception as error:
-            log.exception("a record could not be applied; it goes to the dead letters", extra=self._where(item, message.entity))
+            log.exception("a record could not be applied; it goes to the dead letters", extra={"entity": message.entity})
             await self._refuse_applied(item, lease, fresh, "failed", f"{type(error).__name__}: {error}")
             return
         lease.check()
@@ -153,12 +160,15 @@ class Entities:
         self._metrics.processed(item.role, "applied", seconds=time.monotonic() - item.taken_at)
         self._metrics.step(step, now)
 
-    async def _ask_core(self, item: Item, message: Parsed, state: EntityState, *, known: bool, now: datetime) -> Step:
+    def _overtaken(self, observation: Observation) -> bool:
+        """Whether a newer observation of the entity waits in its lane; the newest one is no longer waiting once it is asked about."""
+        newest = self._newest.get(observation.entity)
+        if newest == observation.time:
+            del self._newest[observation.entity]
+        return newest is not None and newest > observation.time
+
+    async def _ask_core(self, item: Item, message: Parsed, state: EntityState, *, known: bool, overtaken: bool, now: datetime) -> Step:
         if isinstance(message, Observation):
-            newest = self._newest.get(message.entity)
-            if newest == message.time:
-                self._newest.pop(message.entity, None)
-            overtaken = newest is not None and newest > message.time
             return await self._core.observe(state, message, now=now, offset=item.record.offset, overtaken=overtaken)
         if isinstance(message, Truth):
             record = item.record
@@ -210,7 +220,7 @@ class Entities:
         )
         self._metrics.processed(item.role, "dead-lettered")
         self._metrics.dead_lettered(error.reason)
-        log.warning("dead-lettered: %s", error.reason, extra={**self._where(item, None), "content": error.detail})
+        log.warning("dead-lettered: %s", error.reason, extra={"content": error.detail})
 
     def _partition_state(self, partition: int) -> PartitionState:
         """The partition's own record as this lease has queued it, which may be ahead of what is committed."""
@@ -360,10 +370,6 @@ class Entities:
         if trace:
             headers.append(("traceparent", trace.encode()))
         return Output(roles[type(event)], event.entity.encode(), encode(event), headers)
-
-    def _where(self, item: Item, entity: str | None) -> dict[str, object]:
-        where: dict[str, object] = {"topic": item.record.topic, "partition": item.record.partition, "offset": item.record.offset}
-        return where if entity is None else {**where, "entity": entity}
 
     def stop(self) -> None:
         """End background rewrites; their feedback is in the state and is picked up again."""

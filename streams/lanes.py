@@ -25,9 +25,6 @@ class Lanes:
     async def submit(self, key: bytes, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Append work to a key's lane; waits while the window is full. The order of calls is the order of work."""
         await self._window.acquire()
-        return self._append(key, work)
-
-    def _append(self, key: bytes, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         task = asyncio.create_task(self._run(self._tails.get(key), work))
         self._tails[key] = task
         self._tasks.add(task)

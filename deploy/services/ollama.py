@@ -78,7 +78,6 @@ class OllamaServer:
     ) -> None:
         self.host = ""
         self.version = ""
-        self._root = root
         self._models = tuple(models)
         self._port = port
         self._cache = cache or cache_directory()

@@ -17,6 +17,7 @@ from schemas.mapping import Record
 from schemas.messages import Answer, Observation, Prediction, Truth
 from schemas.settings import Settings
 from schemas.state import PARTITION_KEY, EarlyTruth, EntityState, Origin, decode_state, encode_state, entity_key
+from streams import logs
 from streams.entities import Entities, scan
 from streams.lanes import Lanes
 from streams.lease import Lease, LeaseLost
@@ -151,6 +152,23 @@ async def test_a_record_that_was_applied_before_changes_nothing_and_asks_nobody(
     assert world.core.seen == ["o1", "o2"]
     assert world.table.records == before
     assert len(world.writer.outputs) == 2
+
+
+async def test_nothing_is_kept_of_observations_that_were_applied_before(world: World) -> None:
+    await world.send(reading("o1"), reading("o2", entity="b"))
+    await world.send(reading("o1"), reading("o2", entity="b"))
+    assert world.entities._newest == {}
+
+
+async def test_what_is_logged_while_a_record_is_applied_says_which_record(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.handler.addFilter(logs._locate)
+    world.core.fails_on = {"o1"}
+    try:
+        await world.send(reading("o1"), first=7)
+    finally:
+        caplog.handler.removeFilter(logs._locate)
+    (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert (line.topic, line.partition, line.offset, line.entity) == ("observations", HOME, 7, "a")  # type: ignore[attr-defined]
 
 
 async def test_a_defect_in_the_core_dead_letters_the_record_and_keeps_the_state(world: World) -> None:
