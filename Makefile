@@ -46,7 +46,7 @@ format: .venv/stamp ## Format the code
 	@$(BIN)/ruff format .
 
 schemas: .venv/stamp ## Write the JSON Schemas of messages and settings
-	@$(BIN)/palimpsest schemas export
+	@$(BIN)/palimpsest schemas export schemas/json
 
 dashboard: .venv/stamp ## Write the Grafana dashboard
 	@$(BIN)/python -m deploy.grafana.dashboard

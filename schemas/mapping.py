@@ -160,8 +160,12 @@ def read_truth(record: Record, settings: Settings, now: datetime) -> Truth:
 def read_command(record: Record, settings: Settings) -> Command:
     """Decode one command; its payload is ours and is not mapped."""
     payload = _payload(record)
-    read_entity(record, settings.commands, payload)
-    return _build(Command, **payload)
+    entity = read_entity(record, settings.commands, payload)
+    named = payload.get("entity", entity)
+    if str(named) != entity:
+        # It would be applied where another entity's records are.
+        raise DecodeError("bad-entity", f"the command is for {str(named)[:60]!r}, {settings.commands.entity!r} says {entity[:60]!r}")
+    return _build(Command, **{**payload, "entity": entity})
 
 
 def check_value(value: Any, target: TargetSettings, text_limit: int) -> Value:

@@ -80,6 +80,8 @@ class Command(Message):
     """A person's change to one entity; it goes through the same log and lane as everything else."""
 
     op: Op
+    #: The sender's own name for it, such as a UUID; the answer repeats it. Without one an answer is told by entity, op and who alone.
+    id: Annotated[str, StringConstraints(max_length=ENTITY_LIMIT)] = ""
     by: Annotated[str, StringConstraints(min_length=1, max_length=ENTITY_LIMIT)]
     why: Annotated[str, StringConstraints(max_length=TEXT_LIMIT)] = ""
     #: The revision the person looked at; where it has moved on the command is refused. None: whatever is there.
@@ -209,7 +211,10 @@ class Rejection(Frozen):
 
 
 class MemoryRevision(Message):
-    """One entry of the audit log: a revision that was made, or a proposal or command that was refused."""
+    """One entry of the audit log: a revision that was made, a proposal that was refused, or the answer to a command.
+
+    `revision` is the memory's number after it. A command that does not change the memory (`freeze`) is answered with the number as it is.
+    """
 
     revision: Annotated[int, Field(ge=0)]
     cause: Cause
@@ -223,8 +228,13 @@ class MemoryRevision(Message):
     proposal: str = ""
     #: How many outcomes the rewrite was shown.
     outcomes: Annotated[int, Field(ge=0)] = 0
+    #: What a command asked for, and its `id`: set in its answer, which is exactly one entry, and in no other.
+    op: Op | None = None
+    command: str = ""
     by: str = ""
     why: str = ""
+    #: `forget`: topics whose retention still holds text of the entity, each with how long.
+    held_by: tuple[str, ...] = ()
     model: ModelCall | None = None
     made_at: Time
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from schemas.messages import Kind
@@ -26,6 +26,14 @@ HANDOVER = timedelta(seconds=25)
 
 class SettingsError(ValueError):
     """The settings cannot be used; the text lists every fault with file, key and what is allowed."""
+
+
+def _base_url(text: str) -> str:
+    """A URL that paths are appended to."""
+    url = TypeAdapter(HttpUrl).validate_python(text)
+    if url.query is not None or url.fragment is not None:
+        raise ValueError("a URL that paths are appended to has neither query nor fragment")
+    return str(url).rstrip("/")
 
 
 class Section(BaseModel):
@@ -273,6 +281,9 @@ class WorkerSettings(Section):
     transaction_timeout: Duration = timedelta(seconds=60)
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    #: Where other workers reach this one's port, such as `http://pod-0.palimpsest:9464`; default: `http_host` (where that is every address,
+    #: the machine's name) and `http_port`. Of its own for each worker.
+    http_url: Annotated[str, AfterValidator(_base_url)] | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
@@ -300,6 +311,8 @@ class Settings(BaseSettings):
     backlog: Literal["conflate", "all"] = "conflate"
     #: Inputs are read in timestamp order up to this much.
     alignment: Duration = timedelta(minutes=1)
+    #: Entities without a record for so long are forgotten, from their next record on; unset: never.
+    entity_ttl: Annotated[Duration, Field(gt=timedelta(0))] | None = None
     #: Times further ahead than this are refused.
     max_future: Duration = timedelta(hours=1)
     kafka: KafkaSettings = KafkaSettings()
@@ -324,6 +337,8 @@ class Settings(BaseSettings):
                 f"worker.rebalance_timeout must be at least {format_duration(HANDOVER)} above worker.drain_deadline: "
                 "what was drained is committed before partitions are handed over"
             )
+        if self.entity_ttl is not None and self.truths.expire_after is not None and self.entity_ttl <= self.truths.expire_after:
+            raise ValueError("entity_ttl must be longer than truths.expire_after: predictions that still wait would be forgotten")
         if self.truths.source == "judge" and self.target.kind == "number":
             raise ValueError('truths.source = "judge" judges labels and texts; a number needs a truth')
         return self

@@ -7,7 +7,7 @@ lists and texts are bounded by `BoundSettings`; `agents.bounds` keeps a state wi
 from __future__ import annotations
 
 import struct
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, NamedTuple
 
 import orjson
@@ -251,10 +251,13 @@ class EntityState(Frozen):
 
 
 class PartitionState(Frozen):
-    """A partition's own record: how far its bad messages are dead-lettered. It also serves as the fence of a take-over."""
+    """A partition's own record: what is remembered of records that belong to no entity. Offsets by input, as in `EntityState.applied`."""
 
     schema_version: Literal[1] = 1
+    #: Last record that was dead-lettered.
     dead_lettered: dict[str, int] = Field(default_factory=dict)
+    #: Last record of which everything up to it was done when an entity's record was deleted: a replay of them must not bring it back.
+    settled: dict[str, int] = Field(default_factory=dict)
 
 
 class Header(NamedTuple):
@@ -274,17 +277,29 @@ class UnknownSchema(ValueError):
     """A state record written by a newer or foreign program; reading it on would lose what it holds."""
 
 
-def next_due(state: EntityState) -> datetime | None:
-    """The next moment at which something must happen to this entity without any input: expiry, an orphan, a rewrite."""
+def next_due(state: EntityState, ttl: timedelta | None = None) -> datetime | None:
+    """The next moment at which something must happen to this entity without any input: expiry, an orphan, a rewrite, its end.
+
+    Parameters
+    ----------
+    ttl
+        Idle time after which an entity is forgotten (`entity_ttl`); None: never.
+    """
+    if state.forgotten:
+        # Its record is to be deleted as soon as may be.
+        return datetime.fromtimestamp(0, UTC)
     times = [p.due for p in state.pending if p.due is not None]
     times += [e.due for e in state.early]
     if state.rewrite_wanted is not None:
         times.append(state.rewrite_wanted)
+    if ttl is not None and state.touched_at is not None:
+        times.append(state.touched_at + ttl)
     return min(times, default=None)
 
 
-def encode_state(state: EntityState) -> bytes:
-    due = next_due(state)
+def encode_state(state: EntityState, ttl: timedelta | None = None) -> bytes:
+    """The record of a state: header and JSON; `ttl` as in `next_due`."""
+    due = next_due(state, ttl)
     millis = _NEVER if due is None else int(due.timestamp() * 1000)
     waiting = len(state.feedback) + state.folded.count
     return _HEADER.pack(STATE_SCHEMA, min(waiting, 0xFFFF), millis) + encode(state)

@@ -27,12 +27,14 @@ from streams.intake import Intake
 from streams.kafka import client_options, ssl_context
 from streams.lanes import Lanes
 from streams.lease import Lease
+from streams.membership import unrouted
 from streams.metrics import Metrics
 from streams.positions import Received
 from streams.records import Role
 from streams.rekey import Rekeying
-from streams.table import FENCE_KEY, NAME, StateTable
-from streams.topics import by_entity_topic, changelog_topic, input_roles, input_topics, rekeyed_roles
+from streams.restoring import Restoration
+from streams.table import NAME, StateTable
+from streams.topics import DAY, Survey, by_entity_topic, changelog_topic, holders, input_roles, input_topics, rekeyed_roles
 from streams.upstream import OwnTransport
 from streams.writer import PartitionWriter, start_all
 
@@ -42,6 +44,15 @@ log = logging.getLogger(__name__)
 TICK = 1.0
 #: Room above the largest state record that requests and the changelog's `max.message.bytes` leave.
 REQUEST_HEADROOM = 786_432
+
+
+#: Milliseconds between two notes that the held partitions are current.
+TOUCH_EVERY = 60_000
+
+
+def now_ms() -> int:
+    """The wall clock in milliseconds since the epoch."""
+    return int(time.time() * 1000)
 
 
 def state_topic(settings: Settings, role: Role) -> str:
@@ -56,6 +67,7 @@ class PalimpsestApp(faust.App):
     metrics: Metrics
     partitions: int
     state_table: StateTable
+    restoration: Restoration
     entities: Entities
     intake: Intake
     rekeying: Rekeying | None
@@ -75,17 +87,25 @@ class PalimpsestApp(faust.App):
         settings: Settings,
         forecaster: Forecaster,
         metrics: Metrics,
-        partitions: int,
-        limits: Mapping[str, int],
+        survey: Survey,
         on_broken: Callable[[BaseException], None],
     ) -> None:
-        self.settings, self.metrics, self.partitions = settings, metrics, partitions
-        self.limits = limits
+        self.settings, self.metrics, self.partitions = settings, metrics, survey.partitions
+        self.limits = survey.message_bytes
         self.on_broken = on_broken
         self.received = Received()
         self.writers: dict[int, PartitionWriter] = {}
         self.lanes = Lanes(settings.worker.window)
-        self.state_table = self.Table(NAME, partitions=partitions, key_type=bytes, value_type=bytes)
+        changelog = changelog_topic(settings)
+        self.state_table = self.Table(NAME, partitions=survey.partitions, key_type=bytes, value_type=bytes)
+        self.restoration = Restoration(
+            settings.kafka,
+            self.state_table,
+            changelog,
+            delete_retention_ms=survey.found[changelog].number("delete.retention.ms", DAY),
+            clock=now_ms,
+            on_broken=self.broken,
+        )
         self.entities = Entities(
             settings,
             forecaster,
@@ -93,8 +113,9 @@ class PalimpsestApp(faust.App):
             metrics,
             self.lanes,
             clock=lambda: datetime.now(UTC),
-            partitions=partitions,
+            partitions=survey.partitions,
             writers=self.writers,
+            held_by=holders(survey),
             on_broken=self.broken,
         )
         self.intake = Intake(self, self.entities.dispatch, self._lost_to_retention)
@@ -102,7 +123,7 @@ class PalimpsestApp(faust.App):
         self.aligned = {role: topic for role, topic in self.inputs.items() if role != "commands"}
         raw: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
         for role, topic in self.inputs.items():
-            self._consume(role, self.topic(topic, partitions=partitions, **raw))
+            self._consume(role, self.topic(topic, partitions=survey.partitions, **raw))
         rekeyed = rekeyed_roles(settings)
         self.rekeying = Rekeying(self) if rekeyed else None
         for role in rekeyed:
@@ -148,7 +169,6 @@ class PalimpsestApp(faust.App):
                 transaction_timeout=worker.transaction_timeout.total_seconds(),
                 max_request_size=self.settings.bounds.record + REQUEST_HEADROOM,
                 limits=self.limits,
-                send_fence=self._send_fence,
                 on_broken=self.broken,
                 on_commit=self.metrics.transaction,
             )
@@ -156,9 +176,6 @@ class PalimpsestApp(faust.App):
         }
         await start_all(list(writers.values()))
         self.writers.update(writers)
-
-    async def _send_fence(self, tp: TP) -> None:
-        await self.producer.send_and_wait(tp.topic, FENCE_KEY, b"{}", tp.partition, None, None)
 
     async def _stop_writers(self) -> None:
         old = list(self.writers.values())
@@ -179,6 +196,8 @@ class PalimpsestApp(faust.App):
             self.metrics.rebalance(time.monotonic() - self._handover_began)
             self._handover_began = None
         log.info("took over partitions %s (generation %d)", sorted(owned), self.lease.generation)
+        if lost := unrouted(self.assignor.changelog_distribution, changelog, self.partitions):
+            log.warning("no URL leads to partitions %s: two workers say the same; give each its own worker.http_url", lost)
 
     async def _end_lease(self, *_: Any, **__: Any) -> None:
         """Awaited by Faust before the group moves on; heartbeats go on meanwhile."""
@@ -238,8 +257,13 @@ class PalimpsestApp(faust.App):
             self.entities.take_over(partition, await asyncio.to_thread(scan, self.state_table, partition))
 
     async def _tick(self, lease: Lease) -> None:
+        touched = now_ms()
         while lease.open:
             await asyncio.sleep(TICK)
+            if now_ms() - touched >= TOUCH_EVERY:
+                touched = now_ms()
+                for partition in lease.partitions:
+                    self.state_table.touch(partition, touched)
             for partition in sorted(lease.partitions):
                 try:
                     await self._run_due(lease, partition)
@@ -255,7 +279,7 @@ class PalimpsestApp(faust.App):
         if barrier is not None and await barrier.passed(lease):
             del self._barriers[partition]
             for entity, _ in self._blocked.pop(partition, []):
-                await self.entities.run_due(partition, entity, lease, truths_read=True)
+                await self.entities.run_due(partition, entity, lease, barrier.settled)
         index, at = self.entities.due[partition], int(now.timestamp() * 1000)
         if partition in self._barriers or not index.is_due(at):
             return
@@ -269,20 +293,21 @@ def build_app(
     settings: Settings,
     forecaster: Forecaster,
     metrics: Metrics,
-    partitions: int,
-    limits: Mapping[str, int],
+    survey: Survey,
     on_broken: Callable[[BaseException], None],
+    *,
+    url: str,
 ) -> PalimpsestApp:
     """Put the application together; nothing is connected yet.
 
     Parameters
     ----------
-    partitions
-        Partition count of the state, its inputs and its outputs.
-    limits
-        `max.message.bytes` of the topics that are written, by name.
+    survey
+        The topics as they are.
     on_broken
         Called when the worker must end with `exits.RESTART`.
+    url
+        Where other workers reach this one (`membership.advertised_url`).
     """
     worker, kafka = settings.worker, settings.kafka
     session = worker.session_timeout.total_seconds()
@@ -294,12 +319,15 @@ def build_app(
         datadir=str(settings.state_dir),
         Table="streams.table:StateTable",
         TableManager="streams.upstream:SafeTableManager",
-        topic_partitions=partitions,
+        PartitionAssignor="streams.upstream:RoamingAssignor",
+        topic_partitions=survey.partitions,
         # Topics are made and checked by `streams.topics`; Faust's own and its leader topic are not needed.
         topic_allow_declare=False,
         topic_disable_leader=True,
         # Faust's web server would show the state to anyone, and is dark while state is restored.
         web_enabled=False,
+        # Told to the group; every member learns from the assignment at which URL each partition is answered for (`streams.query`).
+        canonical_url=url,
         worker_redirect_stdouts=False,
         # Our own drain has a deadline; Faust's waits for ever for an event that is never acknowledged.
         stream_wait_empty=False,
@@ -320,7 +348,7 @@ def build_app(
         stream_processing_timeout=86_400.0,
         broker_commit_livelock_soft_timeout=86_400.0,
     )
-    app.wire(settings, forecaster, metrics, partitions, limits, on_broken)
+    app.wire(settings, forecaster, metrics, survey, on_broken)
     return app
 
 

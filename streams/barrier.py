@@ -1,6 +1,7 @@
 """Whether the inputs are read up to the end they had when something became due.
 
 Only then may a prediction expire or a truth be called an orphan: what is missing may be waiting in Kafka since the worker was down.
+And only then may the record of a forgotten entity be deleted: what was applied to it may come a second time.
 For inputs that are re-keyed it starts at the source: its ends are noted for all partitions, the group's positions must reach them, and
 what was sent on by entity until then must be read as well.
 """
@@ -32,20 +33,30 @@ class Barrier:
     def __init__(self, app: PalimpsestApp, partition: int) -> None:
         self._app, self._partition = app, partition
         self._sources: dict[TopicPartition, int] = {}
+        #: Of the sources, by their name in `EntityState.applied`.
+        self._settled: dict[str, int] = {}
         self._ends: Mapping[TP, int] | None = None
         self._stalled: dict[TopicPartition, int] = {}
 
     async def set(self) -> None:
         """Note the ends as they are now."""
         settings = self._app.settings
-        topics = [input_topics(settings)[role] for role in rekeyed_roles(settings) if role in self._app.aligned]
-        if not topics:
+        roles = {input_topics(settings)[role]: role for role in rekeyed_roles(settings)}
+        if not roles:
             self._ends = await self._present_ends()
             return
         async with consumer(settings.kafka) as reader:
             await reader.topics()
-            places = [TopicPartition(topic, p) for topic in topics for p in reader.partitions_for_topic(topic) or ()]
+            places = [TopicPartition(topic, p) for topic in roles for p in reader.partitions_for_topic(topic) or ()]
         self._sources = {place: span.end for place, span in (await spans(settings.kafka, places)).items() if span.end > span.start}
+        self._settled = {f"{roles[place.topic]}/{place.partition}": end - 1 for place, end in self._sources.items()}
+
+    @property
+    def settled(self) -> dict[str, int]:
+        """The last offset below the noted ends, by input as in `EntityState.applied`. Holds once the barrier has been passed."""
+        direct = {role: topic for role, topic in self._app.inputs.items() if role not in rekeyed_roles(self._app.settings)}
+        ends = self._ends or {}
+        return self._settled | {role: ends[tp] - 1 for role, topic in direct.items() if (tp := TP(topic, self._partition)) in ends}
 
     async def passed(self, lease: Lease) -> bool:
         """Whether everything that was there when the barrier was set is read and done."""
@@ -59,7 +70,7 @@ class Barrier:
         return True
 
     async def _present_ends(self) -> dict[TP, int]:
-        tps = [TP(topic, self._partition) for topic in self._app.aligned.values()]
+        tps = [TP(topic, self._partition) for topic in self._app.inputs.values()]
         ends = await self._app.consumer.highwaters(*tps)
         return {TP(tp.topic, tp.partition): int(end) for tp, end in ends.items() if end is not None}
 

@@ -32,6 +32,7 @@ from schemas.state import (
     next_due,
     read_header,
 )
+from schemas.times import format_duration
 from streams import dead_letters
 from streams.due import DueIndex
 from streams.lease import Lease, LeaseLost
@@ -63,8 +64,10 @@ class Entities:
         clock: Callable[[], datetime],
         partitions: int,
         writers: Mapping[int, PartitionWriter],
+        held_by: tuple[str, ...],
         on_broken: Callable[[BaseException], None],
     ) -> None:
+        """`held_by`: which topics hold text of an entity after it was forgotten, and for how long (`topics.holders`)."""
         self._settings = settings
         self._core = forecaster
         self._table = table
@@ -73,6 +76,7 @@ class Entities:
         self._clock = clock
         self._partitions = partitions
         self._writers = writers
+        self._held_by = held_by
         self._on_broken = on_broken
         self.due: dict[int, DueIndex] = {}
         #: Stream time by partition, replay only: the newest event time that was applied.
@@ -133,7 +137,7 @@ class Entities:
         partition, offset = item.tp.partition, item.record.offset
         overtaken = isinstance(message, Observation) and self._overtaken(message)
         state = self._read(partition, message.entity)
-        if state is not None and state.applied.get(item.position, -1) >= offset:
+        if offset <= (self._partition_state(partition).settled if state is None else state.applied).get(item.position, -1):
             self._metrics.processed(item.role, "duplicate")
             return
         fresh = state if state is not None else EntityState(entity=message.entity)
@@ -181,6 +185,8 @@ class Entities:
                 cause="command",
                 accepted=False,
                 reason="no such entity",
+                op=message.op,
+                command=message.id,
                 by=message.by,
                 why=message.why,
                 made_at=now,
@@ -216,7 +222,7 @@ class Entities:
         lease.check()
         self._partition_states[partition] = state
         await self._writer(partition).write(
-            (PARTITION_KEY, encode(state)), [self._dead_letter(item.record, error.reason, error.detail, item.whole)]
+            [(PARTITION_KEY, encode(state))], [self._dead_letter(item.record, error.reason, error.detail, item.whole)]
         )
         self._metrics.processed(item.role, "dead-lettered")
         self._metrics.dead_lettered(error.reason)
@@ -234,8 +240,8 @@ class Entities:
         """Dead-letter a record that its entity could not take; the entity's state stays as it was, but for the offset."""
         kept = state.model_copy(update={"applied": {**state.applied, item.position: item.record.offset}})
         lease.check()
-        record = (entity_key(state.entity), encode_state(kept))
-        await self._writer(item.tp.partition).write(record, [self._dead_letter(item.record, reason, detail)])
+        record = (entity_key(state.entity), encode_state(kept, self._settings.entity_ttl))
+        await self._writer(item.tp.partition).write([record], [self._dead_letter(item.record, reason, detail)])
         self._metrics.processed(item.role, "dead-lettered")
         self._metrics.dead_lettered(reason)
 
@@ -245,20 +251,31 @@ class Entities:
 
     # -- due work
 
-    async def run_due(self, partition: int, entity: str, lease: Lease, *, truths_read: bool) -> None:
-        """Put an entity's due work into its lane: expiry, orphans, a wanted rewrite."""
-        await self._lanes.submit(_lane(partition, entity), lambda: self._due(partition, entity, lease, truths_read))
+    async def run_due(self, partition: int, entity: str, lease: Lease, settled: Mapping[str, int]) -> None:
+        """Put an entity's due work into its lane: expiry, orphans, a wanted rewrite, its end.
 
-    async def _due(self, partition: int, entity: str, lease: Lease, truths_read: bool) -> None:
+        Parameters
+        ----------
+        settled
+            Last offset, by input, up to which everything is read and done (`streams.barrier`); the truths are among them.
+        """
+        await self._lanes.submit(_lane(partition, entity), lambda: self._due(partition, entity, lease, settled))
+
+    async def _due(self, partition: int, entity: str, lease: Lease, settled: Mapping[str, int]) -> None:
         try:
             state = self._read(partition, entity)
             if state is None:
+                return
+            if state.forgotten:
+                await self._delete(partition, entity, lease, settled)
                 return
             live = self._settings.time == "live"
             now = self._now(partition, state, None) if live else self.stream_time.get(partition, self._clock())
             if self._settings.rewrite.mode == "background" and state.rewrite_wanted is not None and state.rewrite_wanted <= now:
                 self._start_rewrite(partition, state, lease, now)
-            step = await self._core.due(state, now=now, truths_read=truths_read)
+            step = await self._core.due(state, now=now, truths_read=True)
+            if self._is_idle(step.state, now):
+                step = await self._retire(step, now)
             if step.state is not state or step.events:
                 await self._commit(partition, step, lease)
             else:
@@ -270,6 +287,28 @@ class Entities:
             # The entity has left the index of due times; only a restart would find it again.
             log.exception("due work failed", extra={"partition": partition, "entity": entity})
             self._on_broken(error)
+
+    def _is_idle(self, state: EntityState, now: datetime) -> bool:
+        ttl = self._settings.entity_ttl
+        return ttl is not None and state.touched_at is not None and state.touched_at + ttl <= now
+
+    async def _retire(self, step: Step, now: datetime) -> Step:
+        ttl = self._settings.entity_ttl
+        assert ttl is not None
+        forget = Command(entity=step.state.entity, op="forget", by="entity_ttl", why=f"no record for {format_duration(ttl)}")
+        retired = await self._core.command(step.state, forget, now=now)
+        return Step(retired.state, (*step.events, *retired.events), {**step.counts, "dropped.entity": 1})
+
+    async def _delete(self, partition: int, entity: str, lease: Lease, settled: Mapping[str, int]) -> None:
+        """Delete a forgotten entity's record. What a replay may bring again is known from then on by the partition's own record."""
+        before = self._partition_state(partition)
+        reached = {**before.settled, **{name: max(offset, before.settled.get(name, -1)) for name, offset in settled.items()}}
+        after = before.model_copy(update={"settled": reached})
+        lease.check()
+        self._partition_states[partition] = after
+        await self._writer(partition).write([(PARTITION_KEY, encode(after)), (entity_key(entity), None)], [])
+        self._count(partition, -1)
+        log.info("the record of a forgotten entity is deleted", extra={"partition": partition})
 
     def _start_rewrite(self, partition: int, state: EntityState, lease: Lease, now: datetime) -> None:
         if state.entity in self._rewriting:
@@ -324,11 +363,11 @@ class Entities:
         if applied is not None:
             position, offset = applied
             state = state.model_copy(update={"applied": {**state.applied, position: offset}})
-        record = (entity_key(state.entity), encode_state(state)) if stored else None
+        records = [(entity_key(state.entity), encode_state(state, self._settings.entity_ttl))] if stored else []
         outputs = [self._output(event, trace) for event in step.events]
         lease.check()
-        await self._writer(partition).write(record, outputs)
-        if record is not None:
+        await self._writer(partition).write(records, outputs)
+        if stored:
             self._schedule(partition, state)
 
     def take_over(self, partition: int, scan: Scan) -> None:
@@ -337,13 +376,18 @@ class Entities:
         self._entities[partition] = 0
         self._count(partition, scan.entities)
 
+    @property
+    def counts(self) -> Mapping[int, int]:
+        """How many entities each partition has; partitions whose records are still being scanned are left out."""
+        return self._entities
+
     def _count(self, partition: int, more: int) -> None:
         if partition in self._entities:
             self._entities[partition] += more
             self._metrics.entities(partition, self._entities[partition])
 
     def _schedule(self, partition: int, state: EntityState) -> None:
-        due = next_due(state)
+        due = next_due(state, self._settings.entity_ttl)
         index = self.due.get(partition)
         if index is not None:
             index.set(state.entity, None if due is None else int(due.timestamp() * 1000))
@@ -364,6 +408,8 @@ class Entities:
             self._metrics.dead_lettered(event.reason)
             return self._dead_letter(record, event.reason, "no prediction matched it in its waiting time")
         roles: dict[type[Message], str] = {Prediction: topics.predictions, Outcome: topics.outcomes, MemoryRevision: topics.memories}
+        if isinstance(event, MemoryRevision) and event.cause == "forget" and event.accepted:
+            event = event.model_copy(update={"held_by": self._held_by})
         if isinstance(event, Prediction) and trace:
             event = event.model_copy(update={"trace": trace})
         headers = [("content-type", b"application/json"), ("schema-version", b"%d" % event.schema_version)]

@@ -57,7 +57,7 @@ COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     "observation": ("predicted", "duplicate", "conflated", "truth-only", "renamed"),
     "truth": ("matched", "early", "duplicate", "corrected", "orphan", "missing", "judged", "late"),
     "rewrite": ("accepted", "rejected", "failed", "conflict", "rule-dropped"),
-    "dropped": ("pending", "early", "resolved", "feedback", "revisions", "text"),
+    "dropped": ("pending", "early", "resolved", "feedback", "revisions", "text", "entity"),
     "command": ("applied", "refused"),
 }
 
@@ -151,7 +151,7 @@ class Metrics:
             "observation": self._counter("observations", "Observations, by what became of them.", "outcome"),
             "truth": self._counter("truths", "Truths and their absence, by how they were joined.", "outcome"),
             "rewrite": self._counter("rewrites", "Rewrites of a memory, by outcome.", "outcome"),
-            "dropped": self._counter("dropped", "Entries that fell out of a bounded list of a state.", "list"),
+            "dropped": self._counter("dropped", "What fell out of a bound: entries of a state's lists, and entities idle for entity_ttl.", "list"),
             "command": self._counter("commands", "Commands, by outcome.", "outcome"),
         }
         for family, values in COUNTS.items():

@@ -113,6 +113,20 @@ def rekeyed_roles(settings: Settings) -> tuple[InputRole, ...]:
     return tuple(role for role in input_roles(settings) if getattr(settings, role).key == "any")
 
 
+def consumed_topics(settings: Settings) -> dict[str, str]:
+    """What a worker reads, by name: each input from where its records stand by entity, and as `<input>-source` where it is re-keyed from.
+
+    Examples
+    --------
+    >>> list(consumed_topics(Settings(truths={"source": "none"}, observations={"key": "entity"})).items())[:3]
+    [('observations', 'observations'), ('commands', 'palimpsest-commands-by-entity'), ('commands-source', 'commands')]
+    """
+    topics = input_topics(settings)
+    rekeyed = rekeyed_roles(settings)
+    by_entity: dict[str, str] = {role: by_entity_topic(settings, role) if role in rekeyed else name for role, name in topics.items()}
+    return by_entity | {f"{role}-source": topics[role] for role in rekeyed}
+
+
 def topic_plan(
     settings: Settings, *, partitions: int | None = None, source_bytes: Mapping[InputRole, int] | None = None
 ) -> list[TopicSpec]:
@@ -167,6 +181,39 @@ class Survey:
     plan: tuple[TopicSpec, ...]
     found: Mapping[str, TopicState]
     brokers: int = 1
+
+    @property
+    def partitions(self) -> int:
+        """The one partition count."""
+        return self.plan[0].partitions
+
+    @property
+    def message_bytes(self) -> dict[str, int]:
+        """`max.message.bytes` of the topics that exist."""
+        return {name: topic.number("max.message.bytes", DEFAULT_MESSAGE_BYTES) for name, topic in self.found.items()}
+
+
+def holders(seen: Survey) -> tuple[str, ...]:
+    """Which topics go on holding text of an entity that was forgotten, and for how long.
+
+    Examples
+    --------
+    >>> from schemas.settings import Settings
+    >>> plan = topic_plan(Settings())
+    >>> found = {spec.name: TopicState(spec.name, 4, 1, spec.configs) for spec in plan}
+    >>> holders(Survey(tuple(plan), found))[-2:]
+    ('dead-letters (30 d)', 'palimpsest-state-changelog (2 d at most)')
+    """
+    return tuple(f"{spec.name} ({_held(seen.found[spec.name])})" for spec in seen.plan if spec.name in seen.found)
+
+
+def _held(topic: TopicState) -> str:
+    policy = topic.configs.get("cleanup.policy", "delete")
+    if "delete" in policy:
+        return period(topic.number("retention.ms", 7 * DAY))
+    lag = topic.number("max.compaction.lag.ms", 2**63 - 1)
+    # The record goes when its deletion is compacted in; the deletion itself goes after `delete.retention.ms` more.
+    return "until it is compacted" if lag > 365 * DAY else f"{period(lag + topic.number('delete.retention.ms', DAY))} at most"
 
 
 async def survey(settings: Settings) -> Survey:

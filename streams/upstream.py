@@ -15,16 +15,25 @@ what would happen without it (all seen on Apache Kafka 4.1):
     Source events delivered between the end of recovery and the seek are skipped or delivered twice.
 `SafeRecovery._build_highwaters` (not filed)
     The last owner of a partition can still write after its changelog was read to the end.
+`SafeRecovery.add_standby`, `_build_offsets` (no setting)
+    Changelogs are read record by record, at some thousand records a second.
+`RoamingAssignor.on_assignment` (not filed)
+    A static member that comes back within its session at another URL (a container's new name, a free port) fails an assertion in
+    aiokafka's own task: it stays up, is out of the group, and never gets partitions again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import aiokafka
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from faust.assignor.client_assignment import ClientMetadata
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
@@ -32,6 +41,8 @@ from faust.types import TP
 
 if TYPE_CHECKING:
     from streams.app import PalimpsestApp
+
+log = logging.getLogger(__name__)
 
 PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 
@@ -106,6 +117,10 @@ class OwnCommits(driver.Consumer):
         if tp not in self.held:
             super().on_buffer_drop(tp)
 
+    def rejoin(self) -> None:
+        """Join the group again, and so start a rebalance. Called on the consumer's own thread."""
+        self._thread._ensure_consumer()._coordinator.request_rejoin()
+
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         lease = self.app.lease
         if lease is None or not lease.open:
@@ -122,8 +137,33 @@ class OwnTransport(driver.Transport):
     Consumer = OwnCommits
 
 
-class SafeRecovery(Recovery):
+class RoamingAssignor(PartitionAssignor):
+    """Lets a member come back at another URL. The group goes on with the old one, so the member joins again, which tells everyone."""
+
     app: PalimpsestApp
+
+    def on_assignment(self, assignment: Any) -> None:
+        given, url = ClientMetadata.loads(self._decompress(assignment.user_data)), str(self._url)
+        if given.url != url:
+            log.warning("the group knows this worker at %s; it joins again, to be known at %s", given.url, url)
+            given.url = url
+            assignment = ConsumerProtocolMemberAssignment(assignment.version, assignment.assignment, self._compress(given.dumps()))
+            self.app.consumer.rejoin()
+        super().on_assignment(assignment)
+
+
+class SafeRecovery(Recovery):
+    """Faust's order of recovery, with the reading of changelogs left to `streams.restoring`."""
+
+    app: PalimpsestApp
+
+    def add_standby(self, table: Any, tp: TP) -> None:
+        """Nothing: standby partitions are followed by `streams.restoring`."""
+
+    def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        # One of them may be worked on next; nobody else may write its RocksDB then.
+        self.app.restoration.stop_following()
+        super().on_partitions_revoked(revoked)
 
     async def _build_highwaters(self, consumer: Any, tps: Iterable[TP], destination: Any, title: str) -> None:
         if title == "active":
@@ -131,10 +171,22 @@ class SafeRecovery(Recovery):
             await self.app.start_writers(tps)
         await super()._build_highwaters(consumer, tps, destination, title)
 
+    async def _build_offsets(self, consumer: Any, tps: Iterable[TP], destination: Any, title: str) -> None:
+        if title != "active":
+            return
+        # Nothing to do for Faust: as if RocksDB were at the end.
+        for tp in tps:
+            destination[tp] = self.active_highwaters[tp]
+
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
         self.app.consumer.stop_flow()
         self.app.flow_control.suspend()
+        # Here, because everything before it has a deadline, and the next rebalance cancels it.
+        await self.app.restoration.restore({tp.partition: highwater + 1 for tp, highwater in self.active_highwaters.items()})
         await super().on_recovery_completed(generation_id)
+        self.app.restoration.follow(
+            tp.partition for tp in self.app.assignor.assigned_standbys() if tp.topic in self.tables.changelog_topics
+        )
 
 
 class SafeTableManager(TableManager):

@@ -33,7 +33,9 @@ from streams.errors import StreamError, TopicsUnfit
 from streams.findings import failed
 from streams.http import HttpServer
 from streams.lease import Lease
+from streams.membership import advertised_url
 from streams.metrics import Metrics
+from streams.query import Queries
 from streams.start import set_start
 
 log = logging.getLogger(__name__)
@@ -89,6 +91,7 @@ class _Worker:
         self._registry = CollectorRegistry()
         self._metrics = Metrics(self._registry, settings)
         self._health = WorkerHealth(settings)
+        self._queries = Queries(settings, self._health)
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -99,10 +102,17 @@ class _Worker:
         self._metrics.restarts(int(os.environ.get(exits.RESTARTS_VARIABLE, "0")))
         try:
             upstream.check_versions()
-            async with HttpServer(
-                worker.http_host, worker.http_port, self._registry, self._health, loop_delay=self._metrics.loop_delay
-            ) as server:
-                log.info("metrics and probes at %s", server.url)
+            server = HttpServer(
+                worker.http_host,
+                worker.http_port,
+                self._registry,
+                self._health,
+                routes=self._queries.routes(),
+                loop_delay=self._metrics.loop_delay,
+            )
+            async with self._queries, server:
+                self._queries.url = advertised_url(worker, server.port)
+                log.info("metrics, probes and queries at %s, for other workers at %s", server.url, self._queries.url)
                 await self._run_app()
         except upstream.UnsupportedVersion as error:
             log.error("%s", error)
@@ -133,12 +143,11 @@ class _Worker:
         model = build_model(settings.model)
         counter = TokenCounter(model, settings.model.name, window=settings.model.context_budget, alarm=self._metrics.prompt_alarm)
         forecaster = Forecaster(settings, Asker(settings, model, counter, self._metrics.model_call))
-        limits = {name: topic.number("max.message.bytes", topics.DEFAULT_MESSAGE_BYTES) for name, topic in seen.found.items()}
-        app = build_app(settings, forecaster, self._metrics, seen.plan[0].partitions, limits, self._broken)
+        app = build_app(settings, forecaster, self._metrics, seen, self._broken, url=self._queries.url)
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         if app.rekeying is not None:
             internal = {topics.by_entity_topic(settings, role) for role in topics.rekeyed_roles(settings)}
-            await app.rekeying.start({name: limits[name] for name in internal})
+            await app.rekeying.start({name: seen.message_bytes[name] for name in internal})
         self._health.app = app
         watchers = [asyncio.create_task(self._identify(model)), asyncio.create_task(self._gauges(app))]
         began = time.monotonic()
@@ -192,7 +201,7 @@ class _Worker:
             age = app.lanes.oldest_age()
             self._metrics.in_flight(app.lanes.in_flight, None if age is None else time.time() - age)
             self._metrics.lanes(app.lanes.lanes)
-            if app.in_recovery:
+            if app.restoration.restoring:
                 recovering = recovering or time.monotonic()
             elif recovering is not None:
                 self._metrics.recovered(time.monotonic() - recovering)
@@ -204,9 +213,9 @@ class _Worker:
                 log.debug("lag and recovery could not be read", exc_info=True)
 
     def _partition_gauges(self, app: PalimpsestApp) -> None:
-        if app.in_recovery:
-            for tp, stats in app.tables.recovery.active_stats().items():
-                self._metrics.recovery_progress(tp.partition, max(0, stats.offset), max(0, stats.highwater))
+        if app.restoration.restoring:
+            for partition, progress in app.restoration.progress.items():
+                self._metrics.recovery_progress(partition, progress.position, progress.end)
         lease = app.lease
         if lease is None or not lease.open:
             return

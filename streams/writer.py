@@ -15,7 +15,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ import aiokafka
 from faust.types import TP
 
 from streams.lease import LeaseLost
-from streams.table import StateTable
+from streams.table import Mark, StateTable
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +54,13 @@ class Output:
         return len(self.key or b"") + len(self.value) + headers + RECORD_OVERHEAD
 
 
+#: A changelog key with its new value; None deletes.
+Stored = tuple[bytes, bytes | None]
+
+
 @dataclass(slots=True)
 class _Write:
-    #: None: the outputs stand alone.
-    record: tuple[bytes, bytes | None] | None
+    records: Sequence[Stored]
     outputs: Sequence[Output]
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -75,7 +78,6 @@ class PartitionWriter:
         transaction_timeout: float,
         max_request_size: int,
         limits: Mapping[str, int],
-        send_fence: Callable[[TP], Awaitable[None]],
         on_broken: Callable[[BaseException], None],
         on_commit: Callable[[int, float], None],
     ) -> None:
@@ -83,7 +85,6 @@ class PartitionWriter:
         self._table = table
         self._max_request_size = max_request_size
         self._limits = limits
-        self._send_fence = send_fence
         self._on_broken, self._on_commit = on_broken, on_commit
         self._producer = aiokafka.AIOKafkaProducer(
             **client,
@@ -100,8 +101,6 @@ class PartitionWriter:
 
     async def start(self) -> None:
         await self._producer.start()
-        # Outside of any transaction, so by another producer: see `FENCE_KEY`.
-        await self._send_fence(self.tp)
         self._task = asyncio.create_task(self._run(), name=f"writer {self.tp.topic}/{self.tp.partition}")
 
     async def stop(self) -> None:
@@ -115,8 +114,8 @@ class PartitionWriter:
         except Exception as error:
             log.warning("closing the writer of %s/%d: %r", self.tp.topic, self.tp.partition, error)
 
-    async def write(self, record: tuple[bytes, bytes | None] | None, outputs: Sequence[Output]) -> None:
-        """Commit a state record with its outputs; returns when the transaction is committed and RocksDB has it.
+    async def write(self, records: Sequence[Stored], outputs: Sequence[Output]) -> None:
+        """Commit state records with their outputs; returns when the transaction is committed and RocksDB has it.
 
         Raises
         ------
@@ -125,13 +124,14 @@ class PartitionWriter:
         LeaseLost
             The writer stopped before this was committed.
         """
-        if record is not None and len(record[0]) + len(record[1] or b"") + RECORD_OVERHEAD > self._max_request_size:
-            raise RecordTooLarge(f"a state record of {len(record[1] or b'')} bytes, limit {self._max_request_size}")
+        for key, value in records:
+            if len(key) + len(value or b"") + RECORD_OVERHEAD > self._max_request_size:
+                raise RecordTooLarge(f"a state record of {len(value or b'')} bytes, limit {self._max_request_size}")
         for output in outputs:
             limit = min(self._max_request_size, self._limits.get(output.topic, self._max_request_size))
             if output.size > limit:
                 raise RecordTooLarge(f"a record of {output.size} bytes for {output.topic}, limit {limit}")
-        write = _Write(record, outputs)
+        write = _Write(records, outputs)
         self._queue.append(write)
         self._wakeup.set()
         # Shielded: a lane that is cancelled must not take the shared result with it.
@@ -156,9 +156,9 @@ class PartitionWriter:
                 continue
             started = time.monotonic()
             try:
-                offset = await self._transaction(batch)
-                if offset is not None:
-                    self._table.apply_committed(self.tp, offset, [w.record for w in batch if w.record is not None])
+                mark = await self._transaction(batch)
+                if mark is not None:
+                    self._table.apply(self.tp.partition, [record for w in batch for record in w.records], mark)
             except BaseException as error:
                 self._queue.extendleft(reversed(batch))
                 if not isinstance(error, asyncio.CancelledError):
@@ -172,23 +172,22 @@ class PartitionWriter:
                     write.done.set_result(None)
             self._on_commit(len(batch), time.monotonic() - started)
 
-    async def _transaction(self, batch: Sequence[_Write]) -> int | None:
-        """Send and commit; return the last changelog offset, or None if no state record was among them."""
+    async def _transaction(self, batch: Sequence[_Write]) -> Mark | None:
+        """Send and commit; return how far the changelog goes then, or None if no state record was among them."""
         await self._producer.begin_transaction()
         states, others = [], []
         partition = self.tp.partition
         for write in batch:
-            if write.record is not None:
-                key, value = write.record
+            for key, value in write.records:
                 states.append(await self._producer.send(self.tp.topic, value, key=key, partition=partition))
             for out in write.outputs:
                 sent = await self._producer.send(out.topic, out.value, key=out.key, partition=partition, headers=list(out.headers))
                 others.append(sent)
-        offsets = [(await sent).offset for sent in states]
+        stored = [await sent for sent in states]
         for sent in others:
             await sent
         await self._producer.commit_transaction()
-        return max(offsets, default=None)
+        return Mark(stored[-1].offset, stored[-1].timestamp, int(time.time() * 1000)) if stored else None
 
 
 async def start_all(writers: Sequence[PartitionWriter]) -> None:

@@ -244,6 +244,16 @@ def test_a_malformed_command_is_refused(payload: dict[str, Any]) -> None:
     assert refused.value.reason == "invalid"
 
 
+def test_a_command_says_for_whom_it_is_or_leaves_it_to_its_key_but_never_both_differently() -> None:
+    by_key = Settings(commands={"entity": "@key"})
+    for entity in ({}, {"entity": "7"}, {"entity": 7}):
+        assert read_command(record({"op": "thaw", "by": "me", **entity}, key=b"7"), by_key).entity == "7"
+    assert read_command(record({"entity": 7, "op": "thaw", "by": "me"}), Settings()).entity == "7"
+    with pytest.raises(DecodeError) as refused:
+        read_command(record({"entity": "8", "op": "thaw", "by": "me"}, key=b"7"), by_key)
+    assert refused.value.reason == "bad-entity"
+
+
 def test_a_command_is_read_as_it_is() -> None:
     command = read_command(record({"entity": "a", "op": "rollback", "by": "me", "to_revision": 3}), Settings())
     assert (command.op, command.to_revision) == ("rollback", 3)

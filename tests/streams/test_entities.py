@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from agents.forecaster import Orphan, Step
 from schemas.mapping import Record
-from schemas.messages import Answer, Observation, Prediction, Truth
+from schemas.messages import Answer, Command, MemoryRevision, Observation, Prediction, Truth
 from schemas.settings import Settings
 from schemas.state import PARTITION_KEY, EarlyTruth, EntityState, Origin, decode_state, encode_state, entity_key
 from streams import logs
@@ -49,11 +49,11 @@ class Writer:
         self.outputs: list[Output] = []
         self.error: list[Exception] = []
 
-    async def write(self, record: tuple[bytes, bytes | None] | None, outputs: Sequence[Output]) -> None:
+    async def write(self, records: Sequence[tuple[bytes, bytes | None]], outputs: Sequence[Output]) -> None:
         if self.error:
             raise self.error.pop(0)
-        if record is not None:
-            self.table.records[record[0]] = record[1]
+        for key, value in records:
+            self.table.records[key] = value
         self.outputs += outputs
 
 
@@ -88,9 +88,16 @@ class Core:
         return Step(state, (Orphan(self.orphan),), {"truth.orphan": 1}) if self.orphan else Step(state)
 
 
+    async def command(self, state: EntityState, command: Command, *, now: datetime) -> Step:
+        """Knows `forget` alone."""
+        blank = EntityState(entity=state.entity, applied=state.applied, forgotten=True)
+        answer = MemoryRevision(entity=state.entity, revision=1, cause="forget", accepted=True, by=command.by, why=command.why, made_at=now)
+        return Step(blank, (answer,), {"command.applied": 1})
+
+
 class World:
-    def __init__(self) -> None:
-        self.settings = Settings(observations={"key": "entity"})
+    def __init__(self, **settings: Any) -> None:
+        self.settings = Settings(observations={"key": "entity"}, commands={"key": "entity"}, **settings)
         self.table, self.core = Table(), Core()
         self.writer = Writer(self.table)
         self.broken: list[BaseException] = []
@@ -107,6 +114,7 @@ class World:
             clock=lambda: NOW,
             partitions=1,
             writers={HOME: self.writer},  # type: ignore[dict-item]
+            held_by=("memories (for ever)",),
             on_broken=self.broken.append,
         )
 
@@ -234,12 +242,70 @@ async def test_an_orphan_is_dead_lettered_under_its_own_coordinates(world: World
     origin = Origin(topic="foreign", partition=3, offset=99)
     world.core.orphan = EarlyTruth(value=1.0, arrived=NOW, due=NOW, origin=origin, raw="raw \xff")
     world.table.records[entity_key("a")] = encode_state(EntityState(entity="a"))
-    await world.entities.run_due(HOME, "a", world.lease, truths_read=True)
+    await world.entities.run_due(HOME, "a", world.lease, {})
     await world.lanes.drain(5.0)
     (letter,) = world.writer.outputs
     headers = dict(letter.headers)
     assert letter.value == b"raw \xff"
     assert (headers["palimpsest-topic"], headers["palimpsest-partition"], headers["palimpsest-offset"]) == (b"foreign", b"3", b"99")
+
+
+FORGET = orjson.dumps({"entity": "a", "op": "forget", "by": "jane"})
+
+
+async def test_a_forgotten_entity_keeps_offsets_alone_and_the_answer_names_the_topics_that_hold_its_text(world: World) -> None:
+    await world.send(reading("o1"), first=4)
+    await world.send(FORGET, role="commands", first=9)
+    assert world.state() == EntityState(entity="a", applied={"observations": 4, "commands": 9}, forgotten=True)
+    assert orjson.loads(world.writer.outputs[-1].value)["held_by"] == ["memories (for ever)"]
+
+
+async def test_the_record_of_a_forgotten_entity_is_deleted_and_no_replay_brings_it_back(world: World) -> None:
+    await world.send(reading("o1"), first=4)
+    await world.send(FORGET, role="commands", first=9)
+    await world.entities.run_due(HOME, "a", world.lease, {"observations": 5, "commands": 9})
+    await world.lanes.drain(5.0)
+    assert world.table.records[entity_key("a")] is None
+    outputs = len(world.writer.outputs)
+    await world.send(reading("o1"), reading("o2"), first=4)
+    await world.send(FORGET, role="commands", first=9)
+    assert world.state() is None
+    assert len(world.writer.outputs) == outputs
+    await world.send(reading("o3"), first=6)
+    assert world.core.seen == ["o1", "o3"]
+
+
+async def test_what_is_settled_never_goes_back(world: World) -> None:
+    for entity, settled in (("a", {"observations": 5}), ("b", {"observations": 3, "truths": 1})):
+        world.table.records[entity_key(entity)] = encode_state(EntityState(entity=entity, forgotten=True))
+        await world.entities.run_due(HOME, entity, world.lease, settled)
+    await world.lanes.drain(5.0)
+    raw = world.table.records[PARTITION_KEY]
+    assert raw is not None
+    assert orjson.loads(raw)["settled"] == {"observations": 5, "truths": 1}
+
+
+async def test_an_entity_that_came_back_is_not_deleted(world: World) -> None:
+    await world.send(reading("o1"))
+    await world.entities.run_due(HOME, "a", world.lease, {"observations": 5})
+    await world.lanes.drain(5.0)
+    assert world.state() is not None
+
+
+@pytest.mark.parametrize(("idle", "forgotten"), [(timedelta(hours=23), False), (timedelta(hours=24), True)])
+async def test_an_entity_is_forgotten_after_its_idle_time(idle: timedelta, forgotten: bool) -> None:
+    world = World(entity_ttl="24h")
+    state = EntityState(entity="a", touched_at=NOW - idle, applied={"observations": 3})
+    world.table.records[entity_key("a")] = encode_state(state, world.settings.entity_ttl)
+    (due,) = scan(world.table, HOME).due  # type: ignore[arg-type]
+    assert due == ("a", int((NOW - idle + timedelta(hours=24)).timestamp() * 1000))
+    await world.entities.run_due(HOME, "a", world.lease, {})
+    await world.lanes.drain(5.0)
+    state_after = world.state()
+    assert state_after is not None
+    assert (state_after.forgotten, state_after.applied) == (forgotten, {"observations": 3})
+    answers = [orjson.loads(output.value) for output in world.writer.outputs]
+    assert [(answer["by"], answer["why"]) for answer in answers] == [("entity_ttl", "no record for 1d")] * forgotten
 
 
 async def test_a_scan_reads_due_times_and_counts_from_headers_alone(world: World) -> None:
