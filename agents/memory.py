@@ -109,27 +109,25 @@ def parse_edit(text: str, settings: Settings) -> Memory:
 
 
 def edit(state: EntityState, command: Command, settings: Settings, *, now: datetime) -> tuple[EntityState, MemoryRevision]:
-    """Apply a person's edit. Refused, with the reason, where the memory has moved on or the text cannot be read."""
+    """Apply a person's edit. Refused, with the reason, where the text cannot be read."""
     try:
-        _check_revision(state, command)
         wanted = parse_edit(command.text or "", settings)
     except ValueError as error:
-        return state, refusal(state, cause="command", reason=str(error), now=now, by=command.by, why=command.why)
-    return revise(state, wanted.sections, cause="command", now=now, by=command.by, why=command.why)
+        return state, refusal(state, cause="command", reason=str(error), now=now, **asked(command))
+    return revise(state, wanted.sections, cause="command", now=now, **asked(command))
 
 
 def rollback(state: EntityState, command: Command, settings: Settings, *, now: datetime) -> tuple[EntityState, MemoryRevision]:
     """Bring the content of an earlier revision back, as a new revision. Revision 0 is the blank memory and is always there.
 
-    Refused, with the reason, where the memory has moved on, the revision is no longer kept, or the settings of today do not allow it.
+    Refused, with the reason, where the revision is no longer kept, or the settings of today do not allow it.
     """
     try:
-        _check_revision(state, command)
         sections = _content_of(state, command.to_revision or 0, settings)
         _check_limits(Memory(sections=dict(sections)), settings)
     except ValueError as error:
-        return state, refusal(state, cause="rollback", reason=str(error), now=now, by=command.by, why=command.why)
-    return revise(state, sections, cause="rollback", now=now, by=command.by, why=command.why)
+        return state, refusal(state, cause="rollback", reason=str(error), now=now, **asked(command))
+    return revise(state, sections, cause="rollback", now=now, **asked(command))
 
 
 def revise(
@@ -141,19 +139,24 @@ def revise(
     `agents.bounds` keeps that list short. `log` fills further fields of the audit entry.
     """
     memory = Memory(revision=state.memory.revision + 1, sections=dict(sections))
-    entry = MemoryRevision(
-        entity=state.entity,
-        revision=memory.revision,
+    kept = Revision(memory=memory, cause=cause, made_at=now)
+    revised = state.model_copy(update={"memory": memory, "revisions": (*state.revisions, kept)})
+    return revised, acceptance(state, revised, cause=cause, now=now, **log)
+
+
+def acceptance(before: EntityState, after: EntityState, *, cause: Cause, now: datetime, **log: Any) -> MemoryRevision:
+    """The audit entry of what was done; the memory may be the same."""
+    return MemoryRevision(
+        entity=after.entity,
+        revision=after.memory.revision,
         cause=cause,
         accepted=True,
-        before=render(state.memory),
-        after=render(memory),
-        words=words(memory),
+        before=render(before.memory),
+        after=render(after.memory),
+        words=words(after.memory),
         made_at=now,
         **log,
     )
-    kept = Revision(memory=memory, cause=cause, made_at=now)
-    return state.model_copy(update={"memory": memory, "revisions": (*state.revisions, kept)}), entry
 
 
 def refusal(state: EntityState, *, cause: Cause, reason: str, now: datetime, **log: Any) -> MemoryRevision:
@@ -173,14 +176,14 @@ def refusal(state: EntityState, *, cause: Cause, reason: str, now: datetime, **l
     )
 
 
+def asked(command: Command) -> dict[str, str]:
+    """What the audit log keeps of a command in the entry that answers it: what was asked for, under which id, by whom and why."""
+    return {"op": command.op, "command": command.id, "by": command.by, "why": command.why}
+
+
 def kept_rejections(rejected: tuple[Rejection, ...], most: int = 12) -> tuple[Rejection, ...]:
     """Rejections as the audit log keeps them: the first `most`, texts cut."""
     return tuple(r.model_copy(update={"statement": r.statement[:STATEMENT_LENGTH], "detail": r.detail[:200]}) for r in rejected[:most])
-
-
-def _check_revision(state: EntityState, command: Command) -> None:
-    if command.revision is not None and command.revision != state.memory.revision:
-        raise ValueError(f"the memory has moved on: revision {state.memory.revision}, the command saw {command.revision}")
 
 
 def _check_limits(memory: Memory, settings: Settings) -> None:

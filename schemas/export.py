@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from schemas.messages import INPUTS, OUTPUTS, DeadLetter
+from schemas.queries import EntityReport, WorkerReport
 from schemas.settings import Settings
 from schemas.state import EntityState
 from schemas.times import format_duration
@@ -29,6 +30,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "memory-revision": OUTPUTS["memories"],
     "dead-letter-headers": DeadLetter,
     "entity-state": EntityState,
+    "entity-report": EntityReport,
+    "worker-report": WorkerReport,
     "settings": Settings,
 }
 

@@ -86,7 +86,7 @@ class Command(Message):
     why: Annotated[str, StringConstraints(max_length=TEXT_LIMIT)] = ""
     #: The revision the person looked at; where it has moved on the command is refused. None: whatever is there.
     revision: Annotated[int, Field(ge=0)] | None = None
-    #: `edit`: the new memory, as `palimpsest memory show` prints it.
+    #: `edit`: the new memory, as a revision's `after` has it.
     text: Annotated[str, StringConstraints(max_length=4 * TEXT_LIMIT)] | None = None
     #: `rollback`: the revision whose content comes back.
     to_revision: Annotated[int, Field(ge=0)] | None = None
@@ -228,7 +228,7 @@ class MemoryRevision(Message):
     proposal: str = ""
     #: How many outcomes the rewrite was shown.
     outcomes: Annotated[int, Field(ge=0)] = 0
-    #: What a command asked for, and its `id`: set in its answer, which is exactly one entry, and in no other.
+    #: What a command asked for, and its `id`: set in the entry that answers it, and in no other.
     op: Op | None = None
     command: str = ""
     by: str = ""

@@ -339,6 +339,8 @@ class Settings(BaseSettings):
             )
         if self.entity_ttl is not None and self.truths.expire_after is not None and self.entity_ttl <= self.truths.expire_after:
             raise ValueError("entity_ttl must be longer than truths.expire_after: predictions that still wait would be forgotten")
+        if self.commands.entity not in ("entity", "@key"):
+            raise ValueError('commands.entity is "entity" or "@key": commands have a form of their own, not a foreign payload')
         if self.truths.source == "judge" and self.target.kind == "number":
             raise ValueError('truths.source = "judge" judges labels and texts; a number needs a truth')
         return self

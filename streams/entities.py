@@ -305,6 +305,9 @@ class Entities:
         reached = {**before.settled, **{name: max(offset, before.settled.get(name, -1)) for name, offset in settled.items()}}
         after = before.model_copy(update={"settled": reached})
         lease.check()
+        if (rewrite := self._rewriting.pop(entity, None)) is not None:
+            # Its proposal was made from what is forgotten, and an entity that begins anew counts its revisions anew.
+            rewrite.cancel()
         self._partition_states[partition] = after
         await self._writer(partition).write([(PARTITION_KEY, encode(after)), (entity_key(entity), None)], [])
         self._count(partition, -1)
@@ -327,7 +330,8 @@ class Entities:
         task.add_done_callback(lambda done: self._rewritten(state.entity, done))
 
     def _rewritten(self, entity: str, task: asyncio.Task[None]) -> None:
-        self._rewriting.pop(entity, None)
+        if self._rewriting.get(entity) is task:
+            del self._rewriting[entity]
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_broken(error)
 

@@ -111,3 +111,15 @@ def record_progress(total: int, what: str) -> Iterator[Progress | None]:
     with Progress(text, BarColumn(), counts, at, TimeElapsedColumn(), console=stderr) as bars:
         bars.add_task(what, total=total, at="")
         yield bars
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Say what is waited for: with a clock that runs on a terminal, as a remark elsewhere."""
+    if not stderr.is_terminal:
+        note(text)
+        yield
+        return
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=stderr, transient=True) as bars:
+        bars.add_task(escape(text), total=None)
+        yield

@@ -78,15 +78,6 @@ def test_an_edit_makes_a_new_revision_and_says_who_and_why(label_settings):
     assert changed.revisions[-1].memory == changed.memory
 
 
-def test_an_edit_of_a_memory_that_moved_on_is_refused_and_changes_nothing(label_settings):
-    state, _ = edited(EntityState(entity="north"), label_settings(), PAGE)
-    same, entry = edited(state, label_settings(), "Notes:\n- Calm days are bad.", revision=0)
-    assert same == state
-    assert not entry.accepted
-    assert "moved on" in entry.reason
-    assert entry.before == entry.after == PAGE
-
-
 def test_a_rollback_is_a_new_revision_with_old_content(label_settings):
     settings = label_settings()
     first, _ = edited(EntityState(entity="north"), settings, PAGE)

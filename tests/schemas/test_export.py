@@ -21,6 +21,8 @@ def test_every_message_the_state_and_the_settings_have_one() -> None:
         "memory-revision",
         "dead-letter-headers",
         "entity-state",
+        "entity-report",
+        "worker-report",
         "settings",
     }
     assert export_schemas().keys() == {f"{name}.json" for name in names}

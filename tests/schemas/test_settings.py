@@ -115,3 +115,18 @@ def test_a_fault_in_a_variable_names_the_variable(file: Path, monkeypatch: pytes
 def test_a_password_is_shown_in_no_error_and_no_repr(file: Path) -> None:
     assert "hunter2" not in fault(file, '[kafka]\nsasl_password = ["hunter2"]')
     assert "hunter2" not in repr(KafkaSettings(sasl_username="u", sasl_password="hunter2", security_protocol="SASL_SSL"))
+
+
+@pytest.mark.parametrize(("path", "fits"), [("entity", True), ("@key", True), ("sensor.id", False)])
+def test_commands_have_their_own_form_so_their_entity_is_in_the_field_or_the_key(path: str, fits: bool) -> None:
+    if fits:
+        assert load_settings(commands={"entity": path}).commands.entity == path
+    else:
+        with pytest.raises(SettingsError, match=r"commands\.entity"):
+            load_settings(commands={"entity": path})
+
+
+def test_entities_may_not_be_forgotten_while_their_predictions_wait() -> None:
+    with pytest.raises(SettingsError, match="longer than truths.expire_after"):
+        load_settings(entity_ttl="1h", truths={"expire_after": "1h"})
+    assert load_settings(entity_ttl="2h", truths={"expire_after": "1h"}).entity_ttl == timedelta(hours=2)

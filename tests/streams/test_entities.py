@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -64,6 +65,20 @@ class Core:
         self.seen: list[str] = []
         self.fails_on: set[str] = set()
         self.orphan: EarlyTruth | None = None
+        #: A background rewrite waits here for the model.
+        self.model = asyncio.Event()
+        self.applied: list[str] = []
+
+    def propose(self, state: EntityState, *, now: datetime) -> Any:
+        return SimpleNamespace(entity=state.entity)
+
+    async def ask(self, request: Any) -> Any:
+        await self.model.wait()
+        return SimpleNamespace(request=request)
+
+    async def apply(self, state: EntityState, proposal: Any, *, now: datetime) -> Step:
+        self.applied.append(state.entity)
+        return Step(state)
 
     async def observe(self, state: EntityState, observation: Observation, *, now: datetime, offset: int, overtaken: bool = False) -> Step:
         self.seen.append(observation.id)
@@ -273,6 +288,21 @@ async def test_the_record_of_a_forgotten_entity_is_deleted_and_no_replay_brings_
     assert len(world.writer.outputs) == outputs
     await world.send(reading("o3"), first=6)
     assert world.core.seen == ["o1", "o3"]
+
+
+async def test_a_rewrite_under_way_when_its_entity_was_forgotten_does_not_reach_the_one_that_begins_anew() -> None:
+    world = World(rewrite={"mode": "background"})
+    for entity in ("a", "b"):
+        world.table.records[entity_key(entity)] = encode_state(EntityState(entity=entity, rewrite_wanted=NOW))
+        await world.entities.run_due(HOME, entity, world.lease, {})
+    await world.lanes.drain(5.0)
+    await world.send(FORGET, role="commands", first=9)
+    await world.entities.run_due(HOME, "a", world.lease, {"commands": 9})
+    await world.send(reading("o1"))
+    rewrites = list(world.entities._rewriting.values())
+    world.core.model.set()
+    await asyncio.gather(*rewrites)
+    assert world.core.applied == ["b"]
 
 
 async def test_what_is_settled_never_goes_back(world: World) -> None:

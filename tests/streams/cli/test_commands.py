@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
-from schemas.codec import encode
 from schemas.mapping import Record
-from schemas.messages import MemoryRevision, Rejection
 from schemas.settings import Settings
 from streams import exits
-from streams.cli.memory import changes
 from streams.dead_letters import to_record
 from streams.kafka import producer
-from streams.partitioner import state_partition
 from streams.reading import read_topic
 
 if TYPE_CHECKING:
@@ -27,18 +21,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-NOW = datetime(2024, 1, 1, tzinfo=UTC)
-
 
 async def records_of(settings: Settings, topic: str) -> list[tuple[bytes | None, bytes]]:
     return [(record.key, record.value) async for record in read_topic(settings.kafka, topic)]
-
-
-async def write_revisions(settings: Settings, revisions: Iterable[MemoryRevision]) -> None:
-    async with producer(settings.kafka) as client:
-        for revision in revisions:
-            partition = state_partition(settings, revision.entity, 4)
-            await client.send_and_wait(settings.topics.memories, encode(revision), key=revision.entity.encode(), partition=partition)
 
 
 async def write_letters(settings: Settings, *letters: tuple[Record, str]) -> None:
@@ -99,44 +84,6 @@ def test_a_file_is_replayed_and_a_bad_line_stops_it_before_anything_is_sent(
     assert len(asyncio.run(records_of(own_settings, own_settings.topics.truths))) == 1
 
 
-def test_a_memory_is_shown_as_it_stands_and_as_it_came_about(command: Command, own_file: Path, own_settings: Settings) -> None:
-    command("topics", "create", "-c", own_file)
-    ran = command("memory", "show", "seattle", "-c", own_file)
-    assert (ran.code, ran.out) == (exits.FAILED, "")
-    assert "no memory yet" in ran.err
-    revisions = [
-        MemoryRevision(entity="seattle", revision=1, cause="feedback", accepted=True, after="- rain cools", words=2, made_at=NOW),
-        MemoryRevision(entity="tacoma", revision=1, cause="feedback", accepted=True, after="- another", made_at=NOW),
-        MemoryRevision(
-            entity="seattle",
-            revision=2,
-            cause="command",
-            accepted=True,
-            before="- rain cools",
-            after="- rain cools\n- north wind: [fog]",
-            words=6,
-            by="ann",
-            why="seen it",
-            rejected=(Rejection(guard="echo", statement="do as I say"),),
-            made_at=NOW,
-        ),
-        MemoryRevision(entity="seattle", revision=2, cause="feedback", accepted=False, reason="empty", made_at=NOW),
-    ]
-    asyncio.run(write_revisions(own_settings, revisions))
-    ran = command("memory", "show", "seattle", "-c", own_file)
-    assert (ran.code, ran.out) == (exits.OK, "- rain cools\n- north wind: [fog]\n")
-    assert "revision 2, command, by ann, 2024-01-01 00:00:00Z, 6 words" in ran.err
-    shown = command("memory", "show", "seattle", "-c", own_file, "--json").out
-    assert MemoryRevision.model_validate_json(shown) == revisions[2]
-    ran = command("memory", "history", "seattle", "-c", own_file)
-    for line in ("  + - rain cools", "  + - north wind: [fog]", "  why: seen it", "  ! echo: do as I say"):
-        assert line in ran.out.splitlines()
-    assert "REFUSED (empty)" in ran.out
-    assert "another" not in ran.out
-    lines = command("memory", "history", "seattle", "-c", own_file, "--json").out.splitlines()
-    assert [MemoryRevision.model_validate_json(line) for line in lines] == [revisions[0], *revisions[2:]]
-
-
 def test_dead_letters_are_listed_and_sent_again_by_reason(command: Command, own_file: Path, own_settings: Settings) -> None:
     command("topics", "create", "--inputs", "-c", own_file)
     name = own_settings.topics.observations
@@ -171,8 +118,3 @@ def test_the_doctor_ends_with_1_where_something_is_wrong(command: Command, own_f
     ran = command("doctor", "-c", own_file)
     assert "fail: model: " in ran.out
     assert "wrong" in ran.err
-
-
-def test_only_lines_that_changed_are_marked() -> None:
-    assert list(changes("a\nbc\nd", "a\nbd\nd")) == ["  a", "- bc", "+ bd", "  d"]
-    assert list(changes("", "")) == []

@@ -74,6 +74,40 @@ async def test_what_cannot_be_done_is_refused_with_the_reason_and_changes_nothin
     assert step.counts == {"command.refused": 1}
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        command("edit", text=NOTE),
+        command("edit", text="Gossip:\n- it is said"),
+        command("edit", text=NOTE, revision=9),
+        command("rollback", to_revision=0),
+        command("rollback", to_revision=9),
+        command("freeze"),
+        command("thaw"),
+        command("forget"),
+        command("rewrite"),
+    ],
+    ids=lambda wanted: f"{wanted.op}",
+)
+async def test_every_command_done_or_refused_is_answered_once_under_the_id_that_its_sender_gave(given: Any, wanted: Command) -> None:
+    step = await given.forecaster().command(given.state(), wanted.model_copy(update={"id": "c-7"}), now=given.at(1))
+
+    (answer,) = step.events
+    assert (answer.command, answer.op, answer.by, answer.why) == ("c-7", wanted.op, "ada", "looked wrong")
+    assert step.counts == {"command.applied" if answer.accepted else "command.refused": 1}
+
+
+async def test_freezing_what_is_frozen_is_done_once_more_to_no_effect(given: Any) -> None:
+    core = given.forecaster()
+    frozen = await obeyed(given, core, given.state(), command("freeze"))
+
+    again = await obeyed(given, core, frozen, command("freeze"))
+    thawed = await obeyed(given, core, again, command("thaw"), command("thaw"))
+
+    assert encode_state(again) == encode_state(frozen)
+    assert encode_state(thawed) == encode_state(given.state())
+
+
 async def test_a_command_made_for_the_present_revision_is_applied(given: Any) -> None:
     core = given.forecaster()
     state = await obeyed(given, core, given.state(), command("edit", text=NOTE), command("freeze", revision=1))
@@ -89,7 +123,7 @@ async def test_freeze_and_thaw_are_audited_and_leave_the_memory_alone(given: Any
     thawed = await core.command(frozen.state, command("thaw"), now=given.at(2))
 
     assert (frozen.state.frozen, thawed.state.frozen) == (True, False)
-    assert [(step.events[0].reason, step.events[0].before, step.events[0].after) for step in (frozen, thawed)] == [
+    assert [(step.events[0].op, step.events[0].before, step.events[0].after) for step in (frozen, thawed)] == [
         ("freeze", NOTE, NOTE),
         ("thaw", NOTE, NOTE),
     ]
@@ -120,7 +154,7 @@ async def test_a_rewrite_is_made_at_once_whatever_the_policy(given: Any) -> None
 
     step = await core.command(state, command("rewrite"), now=given.at(2))
 
-    assert [event.cause for event in step.events] == ["feedback", "command"]
+    assert [(event.cause, event.op) for event in step.events] == [("feedback", None), ("command", "rewrite")]
     assert step.counts == {"rewrite.accepted": 1, "command.applied": 1}
     assert step.state.memory.revision == 1
 
