@@ -34,7 +34,7 @@ from streams.records import Role
 from streams.rekey import Rekeying
 from streams.restoring import Restoration
 from streams.table import NAME, StateTable
-from streams.topics import DAY, Survey, by_entity_topic, changelog_topic, holders, input_roles, input_topics, rekeyed_roles
+from streams.topics import DAY, Survey, by_entity_topic, changelog_topic, holders, input_roles, input_topics, rekeyed_roles, writer_id
 from streams.upstream import OwnTransport
 from streams.writer import PartitionWriter, start_all
 
@@ -164,7 +164,7 @@ class PalimpsestApp(faust.App):
             tp.partition: PartitionWriter(
                 tp,
                 self.state_table,
-                transactional_id=f"{self.conf.id}-{tp.topic}-{tp.partition}",
+                transactional_id=writer_id(self.settings, tp.partition),
                 client=client_options(self.settings.kafka),
                 transaction_timeout=worker.transaction_timeout.total_seconds(),
                 max_request_size=self.settings.bounds.record + REQUEST_HEADROOM,
@@ -335,7 +335,8 @@ def build_app(
         stream_buffer_maxsize=64,
         broker_commit_interval=worker.commit_interval.total_seconds(),
         broker_session_timeout=session,
-        broker_heartbeat_interval=max(0.3, session / 6),
+        # A rebalance is learned of with the next heartbeat, so a long session must not make them rare.
+        broker_heartbeat_interval=max(0.3, min(3.0, session / 6)),
         broker_rebalance_timeout=worker.rebalance_timeout.total_seconds(),
         broker_request_timeout=max(40.0, session + 1.0),
         # Once exceeded the worker never comes back, and with every partition held nothing polls; /healthz watches progress instead.

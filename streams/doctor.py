@@ -20,7 +20,7 @@ from schemas.codec import DecodeError
 from schemas.mapping import Record, read_command, read_entity, read_observation, read_truth
 from schemas.settings import InputSettings, Settings, SettingsError
 from schemas.times import format_duration
-from streams import topics, traffic
+from streams import membership, topics, traffic
 from streams.cluster import TopicState, describe, describe_brokers
 from streams.errors import KafkaUnavailable
 from streams.findings import Finding, Level
@@ -46,11 +46,12 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         async with admin(settings.kafka) as client:
             brokers = await describe_brokers(client)
             found = await describe(client, [spec.name for spec in topics.topic_plan(settings)])
+            group = await membership.describe_group(client, settings.app, topics.changelog_topic(settings))
     except (KafkaUnavailable, SettingsError) as error:
         yield Finding("fail", "kafka", "unreachable", f"{error}", "`palimpsest services up` starts one on this machine.")
     else:
         yield judge_brokers(brokers.number, brokers.version, settings)
-        for finding in await topics.check(settings):
+        for finding in [*await topics.check(settings), *membership.judge(group.members)]:
             yield finding
         for finding in await _look_at_records(settings, found):
             yield finding

@@ -1,19 +1,22 @@
-"""The worker's HTTP port: metrics and the two questions an orchestrator asks.
+"""The worker's HTTP port: metrics, the two questions an orchestrator asks, and the state for people and programs.
 
 It is up from the first second, before any state is restored, so that a long recovery can be watched and does not look like a
 death. It answers
 
-========== =============================================================================================================
-`/metrics`  Prometheus text, or OpenMetrics where the scraper asks for it
-`/healthz`  liveness: 200, or 503 with the reasons why the process should be restarted; idle is healthy
-`/readyz`   readiness: 200, or 503 with what is still missing: restored tables, a finished rebalance, an assignment
-========== =============================================================================================================
+==================== ===================================================================================================
+`/metrics`            Prometheus text, or OpenMetrics where the scraper asks for it
+`/healthz`            liveness: 200, or 503 with the reasons why the process should be restarted; idle is healthy
+`/readyz`             readiness: 200, or 503 with what is still missing: restored tables, a finished rebalance, an assignment
+`/v1/entities/{id}`   an entity's committed state, from whichever worker owns it (`streams.query`)
+`/v1/worker`          how this worker stands: its state, its partitions, lag, what is still to be restored
+==================== ===================================================================================================
 
-What the reasons are is for `Health` to say. The server runs in the worker's own event loop, on purpose: **a loop that stands
-still answers nothing, and the probe's timeout is the alarm**. A thread would go on answering for a dead worker. How late the
-loop is while it still turns is measured by a timer beside the server and told to `loop_delay`.
+What the reasons are is for `Health` to say; the routes below `/v1/` are handed in. The server runs in the worker's own event loop, on
+purpose: **a loop that stands still answers nothing, and the probe's timeout is the alarm**. A thread would go on answering for a dead
+worker. How late the loop is while it still turns is measured by a timer beside the server and told to `loop_delay`.
 
-There is no authentication; bind it to where only the orchestrator and the scraper reach it (`worker.http_host`).
+There is no authentication, and `/v1/entities` shows the texts of entities: bind it to where only the orchestrator, the scraper, the other
+workers and those who may read them reach it (`worker.http_host`).
 """
 
 from __future__ import annotations

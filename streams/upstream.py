@@ -9,6 +9,9 @@ what would happen without it (all seen on Apache Kafka 4.1):
     An event that Faust drops between the fetch and the stream is committed past. Here the gap is seen and the worker ends.
 `OwnCommits.on_buffer_drop` (not filed)
     A partition that is held for back pressure is fetched again as soon as one buffered event leaves.
+`OwnCommits._add_gap` (not filed)
+    Every jump in offsets (compaction, a transaction's marker) is kept for ever, and each one costs more: 2 000 of them 25 s, 6 000 250 s,
+    during which nothing else runs.
 `ReadCommittedThread` (no setting outside of `exactly_once`)
     Recovery and inputs see records of aborted transactions.
 `SafeRecovery.on_recovery_completed` (faust#596)
@@ -76,6 +79,25 @@ class ReadCommittedThread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         return consumer
 
+    async def _fetch_records(self, consumer: aiokafka.AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Fetched:
+        records = await super()._fetch_records(consumer, *args, **kwargs)
+        subscription = consumer._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is None or not assignment.active:
+            return Fetched(records)
+        # Nothing is awaited since the records were taken, so this is where the fetcher stands after exactly them.
+        states = {tp: assignment.state_value(tp) for tp in assignment.tps}
+        positions = {TP(tp.topic, tp.partition): state.position for tp, state in states.items() if state.has_valid_position}
+        return Fetched(records, positions)
+
+
+class Fetched(dict[Any, Any]):
+    """Records by partition, as Faust has them, and the offsets that are fetched next."""
+
+    def __init__(self, records: Mapping[Any, Any], positions: Mapping[TP, int] | None = None) -> None:
+        super().__init__(records)
+        self.positions = positions or {}
+
 
 class OwnCommits(driver.Consumer):
     """Commits the positions of the lease instead of Faust's acknowledgements, and keeps what the fetcher received."""
@@ -91,10 +113,21 @@ class OwnCommits(driver.Consumer):
         return ReadCommittedThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        received = self.app.received
+        seeks = received.seeks
         records = await super()._getmany(active_partitions, timeout)
         for tp, batch in records.items():
-            self.app.received.add(TP(tp.topic, tp.partition), [record.offset for record in batch])
+            received.add(TP(tp.topic, tp.partition), [record.offset for record in batch])
+        received.reach(records.positions, seeks)
         return records
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Nothing: gaps are for Faust's own commits, which never come to take them out again."""
+
+    def readable_end(self, tp: TP) -> int | None:
+        """One past the last offset that may be read, as of the newest fetch; what an open transaction holds back is not."""
+        end: int | None = self._thread._ensure_consumer().last_stable_offset(tp)
+        return end
 
     async def perform_seek(self) -> None:
         self.app.received.clear()
@@ -125,6 +158,7 @@ class OwnCommits(driver.Consumer):
         lease = self.app.lease
         if lease is None or not lease.open:
             return False
+        await self.app.intake.pass_silence(lease)
         assignment = self.assignment()
         offsets = {tp: offset for tp, offset in lease.committable().items() if tp in assignment}
         if not offsets or not await self._commit(offsets):
@@ -203,3 +237,14 @@ async def log_starts(app: PalimpsestApp, tps: Iterable[TP]) -> dict[TP, int]:
     """First offset that each partition's log still has; below it retention or `delete-records` took everything."""
     starts = await asyncio.wait_for(app.consumer.earliest_offsets(*tps), app.conf.broker_request_timeout)
     return {TP(tp.topic, tp.partition): offset for tp, offset in starts.items() if offset is not None}
+
+
+def coordination_failure(app: PalimpsestApp) -> BaseException | None:
+    """Why aiokafka's task that keeps the membership has ended, if it has: the worker would stay up, out of the group, for ever."""
+    consumer = getattr(app.consumer._thread, "_consumer", None)
+    task: asyncio.Task[Any] | None = getattr(getattr(consumer, "_coordinator", None), "_coordination_task", None)
+    if task is None or not task.done() or app.should_stop:
+        return None
+    if task.cancelled():
+        return RuntimeError("aiokafka's group membership was cancelled")
+    return task.exception() or RuntimeError("aiokafka's group membership has ended")

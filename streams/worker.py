@@ -198,6 +198,8 @@ class _Worker:
         recovering: float | None = None
         while True:
             await asyncio.sleep(GAUGE_INTERVAL)
+            if (failure := upstream.coordination_failure(app)) is not None:
+                self._broken(failure)
             age = app.lanes.oldest_age()
             self._metrics.in_flight(app.lanes.in_flight, None if age is None else time.time() - age)
             self._metrics.lanes(app.lanes.lanes)

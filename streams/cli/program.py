@@ -7,7 +7,7 @@ from importlib.metadata import version as installed_version
 
 import typer
 
-from streams.cli import dead_letters, doctor, memory, models, replay, schemas, services, topics, worker
+from streams.cli import dead_letters, doctor, entity, memory, models, replay, schemas, services, state, topics, worker, workers
 from streams.cli.console import print_text
 
 
@@ -23,11 +23,14 @@ def build_program() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     program.command("worker")(worker.worker)
+    program.command("workers")(workers.workers)
+    program.command("entity")(entity.entity)
     program.command("doctor")(doctor.doctor)
     program.add_typer(topics.program, name="topics")
     program.command("replay")(replay.replay)
     program.add_typer(memory.program, name="memory")
     program.add_typer(dead_letters.program, name="dead-letters")
+    program.add_typer(state.program, name="state")
     program.add_typer(services.program, name="services")
     program.add_typer(models.program, name="models")
     program.add_typer(schemas.program, name="schemas")

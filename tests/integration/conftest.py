@@ -8,7 +8,7 @@ import secrets
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,13 +38,21 @@ class Worker:
         self._config = config
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self, **environment: str) -> None:
+    async def start(self, program: Sequence[str] = (sys.executable, "-m", "streams.cli"), **environment: str) -> None:
         """Start it, and return when `/readyz` says so."""
+        await self.launch(program, **environment)
+        await self.until_ready()
+
+    async def launch(self, program: Sequence[str] = (sys.executable, "-m", "streams.cli"), **environment: str) -> None:
+        """Start it, and return at once."""
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "streams.cli", "worker", "-c", str(self._config),
+                *program, "worker", "-c", str(self._config),
                 stdout=output, stderr=output, env={**os.environ, **environment},
             )  # fmt: skip
+
+    async def until_ready(self) -> None:
+        assert self._process is not None
         async with asyncio.timeout(PATIENCE), httpx.AsyncClient(trust_env=False) as client:
             while True:
                 assert self._process.returncode is None, f"the worker ended with {self._process.returncode}:\n{self.tail()}"

@@ -1,0 +1,281 @@
+"""A worker that a test directs: it waits at chosen points, and what Faust does now and then happens to it every time.
+
+A test names this module's model in the worker's configuration and puts the directions into its environment::
+
+    model = { backend = "import", factory = "tests.integration.faults.directed:model" }
+
+Loading the model, which is before anything connects, carries the directions out. So the worker runs by its own command line, and without
+directions it is as it always is. `Stage` is the test's side: it says where the worker stands and lets it go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import aiokafka
+import orjson
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from faust.tables.recovery import Recovery
+from faust.transport.conductor import Conductor
+from faust.transport.drivers import aiokafka as driver
+
+from agents.models.scripted import ScriptedModel, answer_from_schema
+from schemas.settings import ModelSettings
+from streams.intake import Intake
+from streams.table import StateTable
+
+VARIABLE = "PALIMPSEST_DIRECTIONS"
+#: Seconds between two looks at whether the test lets the worker go on.
+POLL = 0.02
+#: Words in an observation that the model waits at, or fails on with an error that no caller expects.
+HELD, DEFECT = "held-observation", "defective-observation"
+
+
+@dataclass(frozen=True)
+class Directions:
+    """What is to happen to one worker process.
+
+    Attributes
+    ----------
+    stage
+        Directory by which test and worker tell each other how far they are.
+    holds
+        Where to wait until the test lets go: `model` (for an observation with `HELD` in it), `begin` (a transaction of partition 0, nothing
+        sent), `commit` (the same, everything sent), `recovered` (the changelog is read, the lease has not begun).
+    leaves_group
+        Having reached `begin` or `commit`, it reads nothing more and says nothing more to the group's coordinator: for the group it is
+        dead, and it does not know.
+    seeks_late
+        After recovery it seeks to the committed positions only once a record of an input was delivered, if any can be.
+    drops
+        Offset of an observation that is lost between the fetch and the stream.
+    skips
+        So many observations are passed over by the fetcher after recovery.
+    fails_to_take
+        Offset of an observation at which the agent's body raises an error.
+    fails_to_read
+        Entity whose state cannot be read.
+    """
+
+    stage: str
+    holds: tuple[str, ...] = ()
+    leaves_group: bool = False
+    seeks_late: bool = False
+    drops: int | None = None
+    skips: int = 0
+    fails_to_take: int | None = None
+    fails_to_read: str = ""
+
+    def variables(self) -> dict[str, str]:
+        """The environment that gives them to a worker."""
+        return {VARIABLE: orjson.dumps(asdict(self)).decode()}
+
+
+class Stage:
+    """The test's side of a directed worker."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def directions(self, **directions: Any) -> dict[str, str]:
+        self.place.mkdir(exist_ok=True)
+        return Directions(str(self.place), **directions).variables()
+
+    def is_reached(self, point: str) -> bool:
+        return (self.place / f"{point}.reached").exists()
+
+    def is_passed(self, point: str) -> bool:
+        """Whether the transaction that waited there has come to its end, or its commit has failed."""
+        return (self.place / f"{point}.passed").exists()
+
+    def release(self, point: str) -> None:
+        (self.place / f"{point}.released").touch()
+
+
+def model(settings: ModelSettings) -> ScriptedModel:
+    """The worker's model, and the moment at which its directions are carried out."""
+    raw = os.environ.get(VARIABLE)
+    directions = Directions(**orjson.loads(raw)) if raw else None
+    if directions is not None:
+        _direct(directions)
+    return _DirectedModel(directions)
+
+
+class _DirectedModel(ScriptedModel):
+    def __init__(self, directions: Directions | None) -> None:
+        super().__init__(answer_from_schema)
+        self._directions = directions
+
+    async def complete(self, messages: Any, **call: Any) -> Any:
+        text = messages[-1].content
+        if HELD in text and self._directions is not None:
+            await _reach(self._directions, "model")
+        if DEFECT in text:
+            raise ZeroDivisionError("a defect of the model's client")
+        return await super().complete(messages, **call)
+
+
+async def _reach(directions: Directions, point: str) -> None:
+    """Say that a point is reached, and wait there if that is wanted."""
+    if point in directions.holds:
+        place = Path(directions.stage)
+        (place / f"{point}.reached").touch()
+        while not (place / f"{point}.released").exists():
+            await asyncio.sleep(POLL)
+
+
+def _direct(directions: Directions) -> None:
+    for point in {"begin", "commit"} & set(directions.holds):
+        _hold_transactions(directions, point)
+    if "recovered" in directions.holds:
+        _hold_recovery(directions)
+    if directions.seeks_late:
+        _seek_late()
+    if directions.drops is not None:
+        _drop(directions.drops)
+    if directions.skips:
+        _skip(directions.skips)
+    if directions.fails_to_take is not None:
+        _fail_to_take(directions.fails_to_take)
+    if directions.fails_to_read:
+        _fail_to_read(directions.fails_to_read)
+
+
+def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    setattr(owner, name, make(getattr(owner, name)))
+
+
+def _hold_transactions(directions: Directions, point: str) -> None:
+    dead = False
+
+    def held(step: Any) -> Any:
+        async def held_step(self: Any) -> None:
+            nonlocal dead
+            if self._txn_manager.transactional_id.endswith("-0"):
+                dead = directions.leaves_group
+                await _reach(directions, point)
+            await step(self)
+
+        return held_step
+
+    def noted(commit: Any) -> Any:
+        async def commit_transaction(self: Any) -> None:
+            try:
+                await commit(self)
+            finally:
+                (Path(directions.stage) / f"{point}.passed").touch()
+
+        return commit_transaction
+
+    def silent(ask: Any) -> Any:
+        async def silent_ask(self: Any, *args: Any, **options: Any) -> Any:
+            if dead:
+                await asyncio.Event().wait()
+            return await ask(self, *args, **options)
+
+        return silent_ask
+
+    _replace(aiokafka.AIOKafkaProducer, "commit_transaction", noted)
+    _replace(aiokafka.AIOKafkaProducer, f"{point}_transaction", held)
+    _replace(GroupCoordinator, "_send_req", silent)
+    _replace(driver.AIOKafkaConsumerThread, "getmany", silent)
+
+
+def _hold_recovery(directions: Directions) -> None:
+    def held(completed: Any) -> Any:
+        async def on_recovery_completed(self: Any, generation_id: int = 0) -> None:
+            await _reach(directions, "recovered")
+            await completed(self, generation_id)
+
+        return on_recovery_completed
+
+    _replace(Recovery, "on_recovery_completed", held)
+
+
+def _seek_late() -> None:
+    delivered = asyncio.Event()
+
+    def noticed(compile_handler: Any) -> Any:
+        def _compile_message_handler(self: Any) -> Any:
+            handle = compile_handler(self)
+
+            async def on_message(message: Any) -> None:
+                await handle(message)
+                if message.topic.endswith(".observations"):
+                    delivered.set()
+
+            return on_message
+
+        return _compile_message_handler
+
+    def late(seek: Any) -> Any:
+        async def seek_to_committed(self: Any) -> Any:
+            # With the flow stopped nothing can be delivered, and there is nothing to wait for.
+            while self.flow_active and not delivered.is_set():
+                await asyncio.sleep(POLL)
+            return await seek(self)
+
+        return seek_to_committed
+
+    _replace(Conductor, "_compile_message_handler", noticed)
+    _replace(driver.Consumer, "seek_to_committed", late)
+
+
+def _drop(offset: int) -> None:
+    def dropping(compile_handler: Any) -> Any:
+        def _compile_message_handler(self: Any) -> Any:
+            handle = compile_handler(self)
+
+            async def on_message(message: Any) -> None:
+                if not (message.topic.endswith(".observations") and message.offset == offset):
+                    await handle(message)
+
+            return on_message
+
+        return _compile_message_handler
+
+    _replace(Conductor, "_compile_message_handler", dropping)
+
+
+def _skip(count: int) -> None:
+    def skipping(seek: Any) -> Any:
+        async def seek_to_committed(self: Any) -> Any:
+            committed = await seek(self)
+            for tp, offset in committed.items():
+                if tp.topic.endswith(".observations"):
+                    self._ensure_consumer().seek(tp, max(0, offset or 0) + count)
+            return committed
+
+        return seek_to_committed
+
+    _replace(driver.AIOKafkaConsumerThread, "seek_to_committed", skipping)
+
+
+def _fail_to_take(offset: int) -> None:
+    def failing(admit: Any) -> Any:
+        async def failing_admit(self: Any, role: Any, message: Any) -> Any:
+            lease = await admit(self, role, message)
+            if role == "observations" and message.offset == offset:
+                raise RuntimeError(f"the agent's body fails at offset {offset}")
+            return lease
+
+        return failing_admit
+
+    _replace(Intake, "admit", failing)
+
+
+def _fail_to_read(entity: str) -> None:
+    def failing(read: Any) -> Any:
+        def failing_read(self: Any, partition: int, key: bytes) -> Any:
+            if key.endswith(entity.encode()):
+                raise OSError(f"the state of {entity} cannot be read")
+            return read(self, partition, key)
+
+        return failing_read
+
+    _replace(StateTable, "read", failing)
