@@ -9,6 +9,7 @@ measuring of rules each stop some (design.md §6, research: memory poisoning).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 OPEN = "«"
 CLOSE = "»"
@@ -42,6 +43,7 @@ def is_order(text: str) -> bool:
     return any(pattern.search(text) for pattern in _ORDERS)
 
 
+@lru_cache(maxsize=4096)  # the same few names and labels are asked about for every observation
 def is_plain(text: str) -> bool:
     """Whether a name or label may stand in a prompt and in a memory as it is: one short line of at most five words, and no order."""
     return len(text) <= LABEL_LENGTH and _PLAIN.fullmatch(text) is not None and not is_order(text)

@@ -26,7 +26,6 @@ from schemas.state import (
     EntityState,
     Origin,
     PartitionState,
-    decode_state,
     encode_state,
     entity_key,
     next_due,
@@ -39,6 +38,7 @@ from streams.lease import Lease, LeaseLost
 from streams.logs import located
 from streams.metrics import Metrics
 from streams.records import Item, decode
+from streams.states import States
 from streams.table import StateTable
 from streams.writer import Output, PartitionWriter, RecordTooLarge
 
@@ -71,6 +71,7 @@ class Entities:
         self._settings = settings
         self._core = forecaster
         self._table = table
+        self._states = States()
         self._metrics = metrics
         self._lanes = lanes
         self._clock = clock
@@ -350,8 +351,9 @@ class Entities:
     # -- state
 
     def _read(self, partition: int, entity: str) -> EntityState | None:
-        record = self._table.read(partition, entity_key(entity))
-        return None if record is None else decode_state(record)
+        key = entity_key(entity)
+        record = self._table.read(partition, key)
+        return None if record is None else self._states.decode(key, record)
 
     async def _commit(
         self,
@@ -367,11 +369,12 @@ class Entities:
         if applied is not None:
             position, offset = applied
             state = state.model_copy(update={"applied": {**state.applied, position: offset}})
-        records = [(entity_key(state.entity), encode_state(state, self._settings.entity_ttl))] if stored else []
+        key, record = entity_key(state.entity), encode_state(state, self._settings.entity_ttl)
         outputs = [self._output(event, trace) for event in step.events]
         lease.check()
-        await self._writer(partition).write(records, outputs)
+        await self._writer(partition).write([(key, record)] if stored else [], outputs)
         if stored:
+            self._states.keep(key, record, state)
             self._schedule(partition, state)
 
     def take_over(self, partition: int, scan: Scan) -> None:

@@ -151,7 +151,7 @@ class Metrics:
             "observation": self._counter("observations", "Observations, by what became of them.", "outcome"),
             "truth": self._counter("truths", "Truths and their absence, by how they were joined.", "outcome"),
             "rewrite": self._counter("rewrites", "Rewrites of a memory, by outcome.", "outcome"),
-            "dropped": self._counter("dropped", "What fell out of a bound: entries of a state's lists, and entities idle for entity_ttl.", "list"),
+            "dropped": self._counter("dropped", "What fell out of a bound: entries of lists, and entities idle for entity_ttl.", "list"),
             "command": self._counter("commands", "Commands, by outcome.", "outcome"),
         }
         for family, values in COUNTS.items():

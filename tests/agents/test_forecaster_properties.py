@@ -50,10 +50,13 @@ def run(world: Any, core: Forecaster, inputs: Sequence[Input], state: EntityStat
 
 
 async def take(world: Any, core: Forecaster, state: EntityState, message: Input, place: int) -> Step:
-    now = world.at(place / 60)
+    now, before = world.at(place / 60), encode_state(state)
     if isinstance(message, Observation):
-        return await core.observe(state, message, now=now, offset=place)
-    return await core.learn(state, message, now=now, raw=b"{}")
+        step = await core.observe(state, message, now=now, offset=place)
+    else:
+        step = await core.learn(state, message, now=now, raw=b"{}")
+    assert encode_state(state) == before, "a step changed the state that it was given"
+    return step
 
 
 def kinds(world: Any) -> tuple[tuple[dict[str, Any], Callable[[int], Any], Callable[[Any], Any]], ...]:
