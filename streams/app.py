@@ -46,6 +46,9 @@ TICK = 1.0
 REQUEST_HEADROOM = 786_432
 
 
+#: Records that are taken out of what was fetched at once. All of it, and a partition that is to be held would have 40 000 small records in
+#: memory, each ten times its size; what is not taken stays the bytes that came.
+POLL_RECORDS = 500
 #: Milliseconds between two notes that the held partitions are current.
 TOUCH_EVERY = 60_000
 
@@ -344,6 +347,7 @@ def build_app(
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=worker.instance_id,
         consumer_max_fetch_size=4 * 1024 * 1024,
+        broker_max_poll_records=POLL_RECORDS,
         table_standby_replicas=worker.standby_replicas,
         # Idle partitions would be reported as stalled.
         stream_processing_timeout=86_400.0,

@@ -8,13 +8,13 @@ what was sent on by entity until then must be read as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from aiokafka.structs import TopicPartition
 from faust.types import TP
 
-from streams.cluster import committed
+from streams.cluster import Span, committed, spans
 from streams.kafka import admin, consumer
 from streams.topics import input_topics, rekeyed_roles
 
@@ -40,12 +40,10 @@ class Barrier:
         if not roles:
             self._ends = await self._present_ends()
             return
-        # What an open transaction holds back was not there yet.
-        async with consumer(settings.kafka, isolation_level="read_committed") as reader:
+        async with consumer(settings.kafka) as reader:
             await reader.topics()
             places = [TopicPartition(topic, p) for topic in roles for p in reader.partitions_for_topic(topic) or ()]
-            starts, ends = await reader.beginning_offsets(places), await reader.end_offsets(places)
-        self._sources = {place: end for place, end in ends.items() if end > starts[place]}
+        self._sources = {place: span.end for place, span in (await self._spans(places)).items() if span.end > span.start}
         self._settled = {f"{roles[place.topic]}/{place.partition}": end - 1 for place, end in self._sources.items()}
 
     @property
@@ -64,9 +62,12 @@ class Barrier:
         return all(self._read_to(lease, tp, end) for tp, end in self._ends.items())
 
     async def _present_ends(self) -> dict[TP, int]:
-        tps = [TP(topic, self._partition) for topic in self._app.inputs.values()]
-        ends = await self._app.consumer.highwaters(*tps)
-        return {TP(tp.topic, tp.partition): int(end) for tp, end in ends.items() if end is not None}
+        held = await self._spans([TopicPartition(topic, self._partition) for topic in self._app.inputs.values()])
+        return {TP(place.topic, place.partition): span.end for place, span in held.items()}
+
+    async def _spans(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Span]:
+        # What an open transaction holds back was not there yet.
+        return await spans(self._app.settings.kafka, places, isolation="read_committed")
 
     async def _sources_read(self) -> bool:
         # Positions pass markers as well (`Intake.pass_silence`), whoever has the partition.

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import GroupIdNotFound, KafkaError, for_code
+from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.structs import TopicPartition
 
 from schemas.settings import KafkaSettings
@@ -99,12 +100,41 @@ async def committed(client: AIOKafkaAdminClient, group: str) -> dict[TopicPartit
     return {partition: position.offset for partition, position in positions.items() if position.offset >= 0}
 
 
-async def spans(settings: KafkaSettings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Span]:
-    """The offsets that partitions hold now; uncommitted transactions count."""
+async def delete_group(client: AIOKafkaAdminClient, group: str) -> None:
+    """Delete a consumer group with its positions. Nothing happens where there is none.
+
+    Raises
+    ------
+    NonEmptyGroup
+        It has members.
+    KafkaError
+        The coordinator refuses.
+    """
+    coordinator = await client.find_coordinator(group)
+    answer = await client._send_request(DeleteGroupsRequest([group]), coordinator)
+    for name, code in answer.results:
+        if code and code != GroupIdNotFound.errno:
+            raise for_code(code)(f"the group {name} cannot be deleted")
+
+
+async def spans(
+    settings: KafkaSettings,
+    partitions: Iterable[TopicPartition],
+    *,
+    isolation: Literal["read_committed", "read_uncommitted"] = "read_uncommitted",
+) -> dict[TopicPartition, Span]:
+    """The offsets that partitions hold now.
+
+    Parameters
+    ----------
+    isolation
+        `read_committed`: to where a reader of committed records gets, which is not past the beginning of an open transaction.
+    """
     wanted = list(partitions)
     if not wanted:
         return {}
-    async with consumer(settings) as reader:
+    # A new client knows no partition, and asks again after this many milliseconds.
+    async with consumer(settings, isolation_level=isolation, retry_backoff_ms=10) as reader:
         starts = await reader.beginning_offsets(wanted)
         ends = await reader.end_offsets(wanted)
     return {partition: Span(starts[partition], ends[partition]) for partition in wanted}

@@ -30,6 +30,7 @@ from prometheus_client import (
 
 from agents.budget import ChatSize
 from agents.errors import AnswerInvalid, ModelError, PromptTooLong
+from agents.models.breaker import BreakerState
 from agents.models.protocol import Purpose, Reply
 from schemas.mapping import REASONS
 from schemas.messages import Interval, MemoryRevision, Outcome, Prediction, Value
@@ -38,6 +39,7 @@ from streams.entity_gauges import NOT_KNOWN, EntityGauges
 
 if TYPE_CHECKING:
     from agents.forecaster import Step
+    from agents.models.gate import Account
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +50,10 @@ INPUTS: Final = ("observations", "truths", "commands")
 PROCESSED: Final = ("applied", "duplicate", "dead-lettered", "tombstone", "retention-lost")
 SOURCES: Final = ("model", "fallback")
 PURPOSES: Final = ("predict", "rewrite", "judge", "repair")
+#: What holds the model's slots.
+KINDS: Final = ("prediction", "rewrite")
+#: In the order of the numbers they are exported as.
+BREAKER_STATES: Final[tuple[BreakerState, ...]] = ("closed", "half-open", "open")
 CAUSES: Final = ("feedback", "command", "rollback", "rule-dropped", "forget")
 #: Arms every configuration has; the other experts' appear with their first score.
 ARMS: Final = ("published", "model", "persistence")
@@ -56,7 +62,7 @@ ARMS: Final = ("published", "model", "persistence")
 COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     "observation": ("predicted", "duplicate", "conflated", "truth-only", "renamed"),
     "truth": ("matched", "early", "duplicate", "corrected", "orphan", "missing", "judged", "late"),
-    "rewrite": ("accepted", "rejected", "failed", "conflict", "rule-dropped"),
+    "rewrite": ("accepted", "rejected", "failed", "shed", "conflict", "rule-dropped"),
     "dropped": ("pending", "early", "resolved", "feedback", "revisions", "text", "entity"),
     "command": ("applied", "refused"),
 }
@@ -115,6 +121,7 @@ class Metrics:
         self._unknown: set[str] = set()
         self._newest_event = -math.inf
         self._restarts_told = 0
+        self._totals: dict[Counter, float] = {}
         self._pipeline_series()
         self._forecast_series()
         self._model_series()
@@ -202,17 +209,23 @@ class Metrics:
         self._words_limit.set(self._settings.memory.words)
 
     def _model_series(self) -> None:
-        self._calls = self._counter("model_calls", "Calls of the model, by purpose and outcome.", "purpose", "outcome")
+        self._calls = self._counter(
+            "model_calls", "Calls of the model, by purpose and outcome; those shed or away were not made.", "purpose", "outcome"
+        )
+        self._remembered = self._counter("model_remembered", "Answers to equal questions, for which no call was made.", "purpose")
+        self._waits = self._histogram("model_wait_seconds", "From a call's arrival until it was sent for good.", _WORK_SECONDS, "purpose")
         self._counted = self._histogram(
             "model_counted_tokens", "A call's prompt and answer limit, as counted before it, by purpose.", _CALL_TOKENS, "purpose"
         )
         self._budget = self._gauge("context_budget_tokens", "What a call's prompt and answer may come to (model.context_budget).")
         self._budget.set(self._settings.model.context_budget)
+        self._input = self._counter("model_input_tokens", "Prompt tokens, cached ones included.", "purpose")
         self._cached = self._counter("model_cached_tokens", "Prompt tokens that came from the server's prefix cache.", "purpose")
+        self._output = self._counter("model_output_tokens", "Tokens generated.", "purpose")
         self._phases = self._counter("model_seconds", "Time of answered calls: queue, load, prompt, generate.", "phase")
         for purpose in PURPOSES:
-            self._cached.labels(purpose)
-            self._counted.labels(purpose)
+            for series in (self._remembered, self._waits, self._input, self._cached, self._output, self._counted):
+                series.labels(purpose)
             for outcome in ("stop", "length", *CALL_ERRORS):
                 self._calls.labels(purpose, outcome)
         for phase in ("queue", "load", "prompt", "generate"):
@@ -231,9 +244,27 @@ class Metrics:
             self._duration.labels("chat", self._provider, self._model, error)
         for kind in ("input", "output"):
             self._tokens.labels("chat", self._provider, self._model, kind)
+        self._admission_series()
         self._prompt_alarms = self._counter(
             "prompt_alarms", "Prompts that the server seems to have cut, or that left no room for an answer."
         )
+
+    def _admission_series(self) -> None:
+        self._slots = self._gauge("model_slots", "Calls at once that a host gets from this worker (model.slots).", "host")
+        self._busy = self._counter("model_busy_seconds", "Time that slots were held, by what held them.", "host", "kind")
+        self._waiting = self._gauge("model_waiting", "Calls that wait for a slot.", "host", "kind")
+        self._cut = self._counter("model_rewrites_cut", "Rewrites that were stopped for a prediction and made again.", "host")
+        self._breaker = self._gauge("model_breaker_state", "Of a host: 0 closed, 1 half-open, 2 open (it is left alone).", "host")
+        self._retries = self._counter("model_retries", "Calls made again after a failure, and those that the budget denied.", "outcome")
+        for host in self._settings.model.places:
+            self._slots.labels(host).set(self._settings.model.slots)
+            self._breaker.labels(host)
+            self._cut.labels(host)
+            for kind in KINDS:
+                self._busy.labels(host, kind)
+                self._waiting.labels(host, kind)
+        for outcome in ("made", "denied"):
+            self._retries.labels(outcome)
 
     def _kafka_series(self) -> None:
         where = ("input", "partition")
@@ -377,6 +408,9 @@ class Metrics:
 
         `size` is what the call was counted at beforehand; `seconds` its duration where `result` is an error, which carries none.
         """
+        if isinstance(result, Reply) and result.remembered:
+            self._remembered.labels(purpose).inc()
+            return
         if size is not None:
             self._counted.labels(purpose).observe(size.tokens + size.answer_tokens)
         error = "" if isinstance(result, Reply) else result.slug
@@ -386,6 +420,9 @@ class Metrics:
         self._calls.labels(purpose, result.finish if isinstance(result, Reply) else error).inc()
         if not isinstance(result, Reply):
             return
+        self._waits.labels(purpose).observe(result.waited_seconds)
+        self._input.labels(purpose).inc(result.prompt_tokens or 0)
+        self._output.labels(purpose).inc(result.output_tokens)
         if result.prompt_tokens is not None:
             self._tokens.labels("chat", self._provider, self._model, "input").observe(result.prompt_tokens)
         self._tokens.labels("chat", self._provider, self._model, "output").observe(result.output_tokens)
@@ -396,6 +433,24 @@ class Metrics:
         self._phases.labels("generate").inc(result.generate_seconds)
         if told:
             self._phases.labels("queue").inc(max(0.0, result.seconds - told))
+
+    def model_account(self, account: Account) -> None:
+        """What stands in front of the model has done so far; each account replaces the one before."""
+        for host in account.hosts:
+            self._breaker.labels(host.name).set(BREAKER_STATES.index(host.breaker))
+            self._waiting.labels(host.name, "prediction").set(host.waiting_predictions)
+            self._waiting.labels(host.name, "rewrite").set(host.waiting_rewrites)
+            self._grown(self._busy.labels(host.name, "prediction"), host.prediction_seconds)
+            self._grown(self._busy.labels(host.name, "rewrite"), host.rewrite_seconds)
+            self._grown(self._cut.labels(host.name), host.cut)
+        self._grown(self._retries.labels("made"), account.retries)
+        self._grown(self._retries.labels("denied"), account.retries_denied)
+
+    def _grown(self, counter: Counter, total: float) -> None:
+        """Bring a counter to a total that never falls."""
+        before = self._totals.get(counter, 0.0)
+        counter.inc(max(0.0, total - before))
+        self._totals[counter] = max(total, before)
 
     def prompt_alarm(self, text: str) -> None:
         """The server seems to have cut a prompt, or one did not leave room for its answer; `text` is logged by who raises it."""

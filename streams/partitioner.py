@@ -40,11 +40,16 @@ def partition_of(key: bytes, partitions: int, partitioner: Partitioner = "murmur
     return (number & 0x7FFFFFFF) % partitions
 
 
+def state_partitioner(settings: Settings) -> Partitioner:
+    """What places entities: the partitioner of the inputs that are used as they are. Without any, murmur2."""
+    truths = [settings.truths] if settings.truths.source == "topic" else []
+    keyed = [mapping for mapping in (settings.observations, *truths, settings.commands) if mapping.key == "entity"]
+    return keyed[0].partitioner if keyed else "murmur2"
+
+
 def state_partition(settings: Settings, entity: str, partitions: int) -> int:
     """The partition that holds an entity's state and outputs, and that inputs with foreign keys are re-keyed to.
 
     It is where inputs that are used as they are have the entity; `doctor` sees to it that they agree. Without any, murmur2 decides.
     """
-    truths = [settings.truths] if settings.truths.source == "topic" else []
-    keyed = [mapping for mapping in (settings.observations, *truths, settings.commands) if mapping.key == "entity"]
-    return partition_of(entity.encode(), partitions, keyed[0].partitioner if keyed else "murmur2")
+    return partition_of(entity.encode(), partitions, state_partitioner(settings))

@@ -13,7 +13,7 @@ transaction markers, retention) or a hole that Faust made is decided by `Receive
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from faust.types import TP
 
@@ -55,6 +55,14 @@ class Tracker:
             head = self._entries.popleft()
             self.position, self.done_ms = head.offset + 1, head.timestamp
 
+    def pass_to(self, position: int) -> None:
+        """Go on to an offset below which nothing is left to be delivered: markers, aborted records, what compaction or retention took.
+
+        Only where nothing is unfinished.
+        """
+        assert not self._entries
+        self.last, self.position = position - 1, position
+
     @property
     def unfinished(self) -> int:
         return len(self._entries)
@@ -66,23 +74,43 @@ class Tracker:
 
 
 class Received:
-    """Offsets that the fetcher took from the broker and the stream has not delivered yet, by partition."""
+    """Offsets that the fetcher took from the broker and the stream has not delivered yet, and how far it has read, by partition."""
 
     def __init__(self) -> None:
         self._offsets: defaultdict[TP, deque[int]] = defaultdict(deque)
+        self._reached: dict[TP, int] = {}
+        #: How often `clear` was called: what was asked for before a seek says nothing about where the fetcher stands after it.
+        self.seeks = 0
 
     def add(self, tp: TP, offsets: Iterable[int]) -> None:
         self._offsets[tp].extend(offsets)
 
+    def reach(self, positions: Mapping[TP, int], seeks: int) -> None:
+        """Note the offsets that the fetcher asks for next; `seeks` as it was when it was asked."""
+        if seeks == self.seeks:
+            self._reached.update(positions)
+
+    def reached(self, tp: TP) -> int | None:
+        """One past the last offset that was read: what is neither delivered by then nor waiting is never delivered."""
+        return self._reached.get(tp)
+
+    def newest(self, tp: TP) -> int | None:
+        """The last offset that waits."""
+        waiting = self._offsets.get(tp)
+        return waiting[-1] if waiting else None
+
     def clear(self, tp: TP | None = None) -> None:
         """Forget what was fetched before a seek: it is fetched again."""
+        self.seeks += 1
         if tp is None:
             self._offsets.clear()
+            self._reached.clear()
         else:
             self._offsets.pop(tp, None)
+            self._reached.pop(tp, None)
 
-    def delivered(self, tp: TP, offset: int) -> None:
-        """Note that the stream delivered `offset`.
+    def expect(self, tp: TP, offset: int) -> None:
+        """Hold an offset that the stream delivered against what is to come next.
 
         Raises
         ------
@@ -93,7 +121,17 @@ class Received:
         if not waiting or waiting[0] != offset:
             expected = waiting[0] if waiting else None
             raise Hole(f"{tp.topic}/{tp.partition}: the broker sent offset {expected} next, the stream delivered {offset}")
-        waiting.popleft()
+
+    def delivered(self, tp: TP, offset: int) -> None:
+        """Note that the stream delivered `offset`: it waits no longer.
+
+        Raises
+        ------
+        Hole
+            As `expect`.
+        """
+        self.expect(tp, offset)
+        self._offsets[tp].popleft()
 
     def waiting(self, tp: TP) -> int:
         return len(self._offsets[tp]) if tp in self._offsets else 0

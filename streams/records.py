@@ -58,17 +58,31 @@ class Item:
         """`rekeyed`: the record stands in an internal topic, whose headers are ours; anybody may put headers on another's."""
         headers = _headers(message.headers)
         trace = headers.get("traceparent", b"").decode("ascii", "replace")[:TRACE_LIMIT]
-        source = headers.get(SOURCE_HEADER, b"").decode("utf-8", "replace") if rekeyed else ""
-        topic, _, place = source.partition("//")
-        numbers = place.split("/")
-        if len(numbers) != 3 or not all(number.lstrip("-").isdigit() for number in numbers):
+        source = read_source(headers.get(SOURCE_HEADER, b"")) if rekeyed else None
+        if source is None:
             record = Record(tp.topic, tp.partition, message.offset, timestamp_ms(message), message.key, message.value)
             return cls(role, tp, record, role, entry, tracker, trace)
-        partition, offset, timestamp = map(int, numbers)
+        topic, partition, offset, timestamp = source
         record = Record(topic, partition, offset, timestamp, headers.get(SOURCE_KEY_HEADER), message.value)
         size, _, digest = headers.get(OVERSIZE_HEADER, b"").decode("ascii", "replace").partition("/")
         whole = (int(size), digest) if size.isdigit() else None
         return cls(role, tp, record, f"{role}/{partition}", entry, tracker, trace, whole=whole)
+
+
+def read_source(header: bytes) -> tuple[str, int, int, int] | None:
+    """Topic, partition, offset and timestamp of the record that a re-keyed one was; None where the header does not say.
+
+    Examples
+    --------
+    >>> read_source(b"readings//3/17/1700000000000")
+    ('readings', 3, 17, 1700000000000)
+    """
+    topic, _, place = header.decode("utf-8", "replace").partition("//")
+    numbers = place.split("/")
+    if len(numbers) != 3 or not all(number.lstrip("-").isdigit() for number in numbers):
+        return None
+    partition, offset, timestamp = map(int, numbers)
+    return topic, partition, offset, timestamp
 
 
 def timestamp_ms(message: Any) -> int:

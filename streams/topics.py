@@ -50,7 +50,8 @@ MAX_COMPACTION_LAG = DAY
 #: Seconds for new topics to be known to all brokers.
 SPREAD_LIMIT = 30.0
 
-_NEW_APP = "Put the count back if you can; else give the application a new name (`app`): it starts with empty states."
+#: How states outlive a change of their inputs.
+_MOVE = "With all workers stopped, `palimpsest state export FILE`, `palimpsest state reset` and `palimpsest state import FILE`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,11 @@ class TopicSpec:
 def changelog_topic(settings: Settings) -> str:
     """Name of the topic that holds all states; Faust makes it from the application and the table."""
     return f"{settings.app}-state-changelog"
+
+
+def writer_id(settings: Settings, partition: int) -> str:
+    """Transactional id under which a partition's owner writes; whoever starts a producer with it fences the last one."""
+    return f"{settings.app}-{changelog_topic(settings)}-{partition}"
 
 
 def by_entity_topic(settings: Settings, role: InputRole) -> str:
@@ -280,10 +286,7 @@ def judge_positions(positions: Mapping[TopicPartition, int], held: Mapping[Topic
         if span is None or offset > span.end:
             end = "does not exist any more" if span is None else f"ends at offset {span.end}"
             text = f"read to offset {offset} before, and now it {end}: the topic was made anew, or has lost records."
-            advice = (
-                "New records would pass for ones that were applied. If this is meant, give the application a new name (`app`): "
-                "it starts with empty states, and reads from `start`."
-            )
+            advice = f"New records would pass for ones that were applied. {_MOVE} keep the states, and begin this topic at `start`."
             findings.append(Finding("fail", where, "recreated", text, advice))
         elif offset < span.start:
             text = f"retention deleted {span.start - offset} records (offsets {offset} to {span.start - 1}) before they were read."
@@ -383,8 +386,10 @@ def _missing(spec: TopicSpec) -> Finding:
 def _faults(spec: TopicSpec, topic: TopicState, brokers: int) -> Iterable[Finding]:
     if topic.partitions != spec.partitions:
         text = f"{topic.partitions} partitions, where the application's other topics have {spec.partitions}."
-        if spec.direction == "in":
-            advice = f"States are kept by partition. {_NEW_APP}"
+        if spec.direction != "out":
+            advice = f"States are kept by partition. {_MOVE} place them anew, when all inputs and outputs have one count."
+        elif topic.partitions < spec.partitions:
+            advice = f"`kafka-topics --alter --topic {spec.name} --partitions {spec.partitions}`; what is in it stays."
         else:
             advice = "Delete it and let `palimpsest topics create` make it anew, or name another topic."
         yield Finding("fail", spec.name, "partitions", text, advice)

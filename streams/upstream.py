@@ -12,6 +12,10 @@ what would happen without it (all seen on Apache Kafka 4.1):
 `OwnCommits._add_gap` (not filed)
     Every jump in offsets (compaction, a transaction's marker) is kept for ever, and each one costs more: 2 000 of them 25 s, 6 000 250 s,
     during which nothing else runs.
+`ReadCommittedThread.seek_to_committed` (not filed)
+    A partition at position 0, or without one, stays where aiokafka's fetcher stands; what that had read before the seek is not read again.
+`ReadCommittedThread._fetch_records` (not filed)
+    Of what was fetched, one partition is emptied before the next is looked at: tens of thousands of records that wait in one hold up all.
 `ReadCommittedThread` (no setting outside of `exactly_once`)
     Recovery and inputs see records of aborted transactions.
 `SafeRecovery.on_recovery_completed` (faust#596)
@@ -81,6 +85,11 @@ class ReadCommittedThread(driver.AIOKafkaConsumerThread):
 
     async def _fetch_records(self, consumer: aiokafka.AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Fetched:
         records = await super()._fetch_records(consumer, *args, **kwargs)
+        fetched = consumer._fetcher._records
+        for tp in records:
+            if tp in fetched:
+                # Whose turn it was comes last next time.
+                fetched.move_to_end(tp)
         subscription = consumer._subscription.subscription
         assignment = None if subscription is None else subscription.assignment
         if assignment is None or not assignment.active:
@@ -89,6 +98,17 @@ class ReadCommittedThread(driver.AIOKafkaConsumerThread):
         states = {tp: assignment.state_value(tp) for tp in assignment.tps}
         positions = {TP(tp.topic, tp.partition): state.position for tp, state in states.items() if state.has_valid_position}
         return Fetched(records, positions)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        committed: Mapping[TP, int] = await super().seek_to_committed()
+        inputs = [tp for tp in committed if tp.topic not in self.app.tables.changelog_topics]
+        await self.call_thread(self._rewind, [tp for tp in inputs if not committed[tp]])
+        return committed
+
+    async def _rewind(self, tps: Iterable[TP]) -> None:
+        # An offset that retention took is none that is held: the fetcher goes on to the log's start, as at any other.
+        for tp in tps:
+            self._ensure_consumer().seek(tp, 0)
 
 
 class Fetched(dict[Any, Any]):
@@ -126,7 +146,8 @@ class OwnCommits(driver.Consumer):
 
     def readable_end(self, tp: TP) -> int | None:
         """One past the last offset that may be read, as of the newest fetch; what an open transaction holds back is not."""
-        end: int | None = self._thread._ensure_consumer().last_stable_offset(tp)
+        consumer = self._thread._ensure_consumer()
+        end: int | None = consumer.last_stable_offset(tp) if tp in consumer.assignment() else None
         return end
 
     async def perform_seek(self) -> None:
@@ -231,12 +252,6 @@ class SafeTableManager(TableManager):
         if self._recovery is None:
             self._recovery = SafeRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
         return self._recovery
-
-
-async def log_starts(app: PalimpsestApp, tps: Iterable[TP]) -> dict[TP, int]:
-    """First offset that each partition's log still has; below it retention or `delete-records` took everything."""
-    starts = await asyncio.wait_for(app.consumer.earliest_offsets(*tps), app.conf.broker_request_timeout)
-    return {TP(tp.topic, tp.partition): offset for tp, offset in starts.items() if offset is not None}
 
 
 def coordination_failure(app: PalimpsestApp) -> BaseException | None:

@@ -16,6 +16,7 @@ import time
 from importlib.metadata import version
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from faust.types import TP
 from prometheus_client import CollectorRegistry
 
@@ -24,6 +25,7 @@ from agents.budget import TokenCounter
 from agents.errors import AgentError, ModelError
 from agents.forecaster import Forecaster
 from agents.models.factory import build_model
+from agents.models.gate import Gate
 from agents.models.protocol import LanguageModel
 from schemas.settings import Settings, SettingsError
 from schemas.state import UnknownSchema
@@ -120,6 +122,12 @@ class _Worker:
         except StreamError as error:
             log.error("%s", error)
             return error.exit_code
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            # A broker that is just going, or just coming; the next start asks another one.
+            log.error("Kafka cannot answer just now, this worker must be started again: %r", error)
+            return exits.RESTART
         except (AgentError, SettingsError) as error:
             # Something that the settings name cannot be loaded: a backend, a model's file, a checker.
             log.error("%s", error)
@@ -149,7 +157,7 @@ class _Worker:
             internal = {topics.by_entity_topic(settings, role) for role in topics.rekeyed_roles(settings)}
             await app.rekeying.start({name: seen.message_bytes[name] for name in internal})
         self._health.app = app
-        watchers = [asyncio.create_task(self._identify(model)), asyncio.create_task(self._gauges(app))]
+        watchers = [asyncio.create_task(self._identify(model)), asyncio.create_task(self._gauges(app, model))]
         began = time.monotonic()
         starting = asyncio.create_task(app.start())
         ended = asyncio.create_task(self._ended.wait())
@@ -194,7 +202,7 @@ class _Worker:
             self._metrics.model_info(identity.name, identity.digest, identity.backend)
             log.info("model %s (%s) on %s", identity.name, identity.digest[:12], identity.backend)
 
-    async def _gauges(self, app: PalimpsestApp) -> None:
+    async def _gauges(self, app: PalimpsestApp, model: Gate) -> None:
         recovering: float | None = None
         while True:
             await asyncio.sleep(GAUGE_INTERVAL)
@@ -203,6 +211,7 @@ class _Worker:
             age = app.lanes.oldest_age()
             self._metrics.in_flight(app.lanes.in_flight, None if age is None else time.time() - age)
             self._metrics.lanes(app.lanes.lanes)
+            self._metrics.model_account(model.account())
             if app.restoration.restoring:
                 recovering = recovering or time.monotonic()
             elif recovering is not None:

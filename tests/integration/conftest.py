@@ -8,7 +8,7 @@ import secrets
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import httpx
 import orjson
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.services.ports import free_ports
 from schemas.settings import Settings, load_settings
@@ -92,6 +93,12 @@ class Worker:
         async with httpx.AsyncClient(trust_env=False) as client:
             return (await client.get(f"{self.url}/metrics")).text
 
+    async def series(self, name: str, **labels: str) -> float:
+        """The value of one of the worker's series; 0 where there is none."""
+        families = text_string_to_metric_families(await self.metrics())
+        samples = (sample for family in families for sample in family.samples)
+        return sum(sample.value for sample in samples if sample.name == name and sample.labels == labels)
+
     def tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
@@ -135,6 +142,17 @@ class Bench:
             except TimeoutError:
                 pytest.fail(f"waited in vain; {len(seen)} records in {role}. The worker's log ends:\n{self.worker.tail()}")
         return seen
+
+    async def until_holds(self, what: str, holds: Callable[[], Awaitable[bool]]) -> None:
+        """Ask again and again until something holds."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    if await holds():
+                        return
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            pytest.fail(f"waited in vain: {what}. The worker's log ends:\n{self.worker.tail()}")
 
     async def partitions(self) -> int:
         return (await topics.survey(self.settings)).plan[0].partitions

@@ -15,7 +15,7 @@ time = "replay"
 kafka.bootstrap_servers = "{kafka}"
 topics = {topics}
 worker = {{ http_port = {port}, state_dir = "{state}" }}
-model = {{ name = "MODEL", host = "HOST", retries = 0, deadline = "3m" }}
+model = {{ name = "MODEL", host = "HOST", retry_share = 0.0, breaker_failures = 100, deadline = "3m" }}
 observations.key = "entity"
 truths.key = "entity"
 rewrite.policy = "never"

@@ -6,11 +6,13 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from agents.errors import ModelError, ModelMissing, ModelRefused, ModelUnreachable
 from agents.models.protocol import CallLimits, ChatMessage, ModelIdentity, Purpose, Reply
 from schemas.mapping import Record
-from schemas.settings import Settings
+from schemas.settings import ModelSettings, Settings
 from streams import doctor, topics
 from streams.doctor import judge_brokers, judge_capacity, judge_context, judge_deadlines, judge_records, judge_settings
 from streams.findings import Finding
@@ -47,6 +49,7 @@ def test_the_defaults_undo_nothing_and_their_deadlines_nest() -> None:
         ({"model": {"keep_alive": "0"}}, "model.keep_alive"),
         ({"model": {"keep_alive": "0s"}}, "model.keep_alive"),
         ({"memory": {"words": 1500}}, "memory.words"),
+        ({"worker": {"window": 2000}}, "model.queue"),
         ({"kafka": {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "u", "sasl_password": "p"}}, "kafka.security_protocol"),
         ({"kafka": {"security_protocol": "SSL", "ssl_check_hostname": False}}, "kafka.ssl_check_hostname"),
     ],
@@ -257,6 +260,47 @@ async def test_a_model_that_does_not_answer_is_a_fault_with_what_to_do(error: Mo
 )
 def test_the_budget_is_held_against_the_models_window(trained: int | None, loaded: int | None, level: str) -> None:
     assert only(judge_context(4096, trained, loaded)).level == level
+
+
+@pytest.mark.parametrize(
+    ("model", "workers", "offered", "level"),
+    [
+        ({}, 0, None, "ok"),
+        ({}, 1, None, "ok"),
+        ({}, 3, None, "warn"),
+        ({"slots": 4}, 1, None, "ok"),
+        ({"backend": "openai", "slots": 4}, 2, 8, "ok"),
+        ({"backend": "openai", "slots": 4}, 3, 8, "warn"),
+        ({"backend": "openai", "slots": 64}, 3, None, "ok"),
+    ],
+)
+def test_workers_that_together_ask_a_host_for_more_than_it_computes_are_warned_of(
+    model: dict[str, Any], workers: int, offered: int | None, level: str
+) -> None:
+    finding = doctor.judge_slots(ModelSettings(**model), workers, offered)
+    assert (finding.level, finding.code) == (level, "slots")
+    assert str(max(1, workers) * ModelSettings(**model).slots) in finding.text
+    assert bool(finding.advice) or level == "ok"
+
+
+async def test_a_llama_server_tells_how_much_it_computes_at_once_and_others_do_not() -> None:
+    async def props(request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == "Bearer k"
+        return web.json_response({"total_slots": 2})
+
+    application = web.Application()
+    application.router.add_get("/props", props)
+    async with TestServer(application) as server:
+        told = ModelSettings(backend="openai", host=str(server.make_url("")), api_key="k")
+        assert await doctor._slots_offered(told) == 2
+        assert await doctor._slots_offered(told.model_copy(update={"host": str(server.make_url("/vllm"))})) is None
+    assert await doctor._slots_offered(ModelSettings()) is None
+
+
+def test_hosts_multiply_what_the_model_serves() -> None:
+    hosts = {"hosts": ("http://a:1", "http://b:1", "http://c:1")}
+    one, three = (judge_capacity(Settings(model=model), Traffic(rate=1.0, prediction_seconds=2.0))[0] for model in ({}, hosts))
+    assert (one.level, three.level) == ("warn", "ok")
 
 
 # --- the whole round

@@ -6,6 +6,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -16,7 +17,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from agents.budget import ChatSize
-from agents.errors import ModelTimeout
+from agents.errors import ModelAway, ModelOverloaded, ModelTimeout
+from agents.models.gate import Account, HostAccount
 from agents.models.protocol import Reply
 from schemas.mapping import REASONS
 from schemas.messages import Answer, Interval, MemoryRevision, ModelCall, Outcome, Prediction, Rejection
@@ -374,3 +376,43 @@ def test_a_changed_model_replaces_the_one_before(metrics: Metrics) -> None:
     metrics.build_info("0.1.0", "0.15.3", "0.14.0", "3.11.7")
     assert [labels["digest"] for name, labels, _ in _samples(metrics) if name == "palimpsest_model_info"] == ["bb"]
     assert _value(metrics, "palimpsest_build_info", version="0.1.0", faust="0.15.3", aiokafka="0.14.0", python="3.11.7") == 1
+
+
+def test_what_stands_in_front_of_the_model_is_brought_to_its_totals(metrics: Metrics) -> None:
+    place = "http://127.0.0.1:11434"
+    assert _value(metrics, "palimpsest_model_slots", host=place) == 1
+    assert _value(metrics, "palimpsest_model_busy_seconds_total", host=place, kind="rewrite") == 0
+    first = HostAccount(place, "open", 1, 3, 2, 10.0, 4.0, 1)
+    metrics.model_account(Account((first,), retries=2, retries_denied=1))
+    metrics.model_account(Account((replace(first, breaker="half-open", prediction_seconds=12.5, waiting_rewrites=0),), 5, 1))
+    assert _value(metrics, "palimpsest_model_busy_seconds_total", host=place, kind="prediction") == 12.5
+    assert _value(metrics, "palimpsest_model_busy_seconds_total", host=place, kind="rewrite") == 4.0
+    assert _value(metrics, "palimpsest_model_waiting", host=place, kind="prediction") == 3
+    assert _value(metrics, "palimpsest_model_waiting", host=place, kind="rewrite") == 0
+    assert _value(metrics, "palimpsest_model_breaker_state", host=place) == 1
+    assert _value(metrics, "palimpsest_model_rewrites_cut_total", host=place) == 1
+    assert _value(metrics, "palimpsest_model_retries_total", outcome="made") == 5
+    assert _value(metrics, "palimpsest_model_retries_total", outcome="denied") == 1
+
+
+def test_tokens_and_waits_are_told_apart_by_purpose(metrics: Metrics) -> None:
+    metrics.model_call("predict", Reply("", "stop", prompt_tokens=900, cached_tokens=800, output_tokens=9, seconds=1.0, waited_seconds=2.5))
+    metrics.model_call("rewrite", Reply("", "stop", output_tokens=90, seconds=9.0))
+    assert _value(metrics, "palimpsest_model_input_tokens_total", purpose="predict") == 900
+    assert _value(metrics, "palimpsest_model_cached_tokens_total", purpose="predict") == 800
+    assert _value(metrics, "palimpsest_model_output_tokens_total", purpose="rewrite") == 90
+    assert _value(metrics, "palimpsest_model_wait_seconds_sum", purpose="predict") == 2.5
+
+
+def test_a_remembered_answer_is_counted_apart_and_as_nothing_else(metrics: Metrics) -> None:
+    metrics.model_call("predict", Reply("", "stop", prompt_tokens=900, output_tokens=9, remembered=True), ChatSize(2000, 900, 9))
+    assert _value(metrics, "palimpsest_model_remembered_total", purpose="predict") == 1
+    assert _value(metrics, "palimpsest_model_calls_total", purpose="predict", outcome="stop") == 0
+    assert _value(metrics, "palimpsest_model_input_tokens_total", purpose="predict") == 0
+
+
+def test_calls_that_were_not_made_have_outcomes_of_their_own(metrics: Metrics) -> None:
+    metrics.model_call("rewrite", ModelOverloaded("full"))
+    metrics.model_call("predict", ModelAway("down"))
+    assert _value(metrics, "palimpsest_model_calls_total", purpose="rewrite", outcome="shed") == 1
+    assert _value(metrics, "palimpsest_model_calls_total", purpose="predict", outcome="away") == 1

@@ -95,12 +95,25 @@ def test_a_missing_input_may_be_a_misspelt_name_and_a_missing_output_is_made() -
     assert {said(spec, None)[0].level for spec in plan.values()} == {"fail"}
 
 
-def test_a_changed_partition_count_is_refused_with_the_way_out() -> None:
+def assert_way_out(finding: Finding) -> None:
+    assert "`palimpsest state export FILE`, `palimpsest state reset` and `palimpsest state import FILE`" in finding.advice
+
+
+@pytest.mark.parametrize("role", ["observations", "observations-by-entity"])
+def test_a_changed_partition_count_is_refused_with_the_way_out(role: str) -> None:
     plan = by_role(Settings())
-    (finding,) = said(plan["observations"], as_planned(plan["observations"], partitions=8))
+    (finding,) = said(plan[role], as_planned(plan[role], partitions=8))
     assert (finding.level, finding.code) == ("fail", "partitions")
     assert "8 partitions" in finding.text
-    assert "`app`" in finding.advice
+    assert_way_out(finding)
+
+
+@pytest.mark.parametrize(("partitions", "advice"), [(2, "--alter --topic predictions --partitions 4"), (8, "topics create")])
+def test_an_output_with_another_count_gets_more_partitions_or_is_made_anew(partitions: int, advice: str) -> None:
+    plan = by_role(Settings())
+    (finding,) = said(plan["predictions"], as_planned(plan["predictions"], partitions=partitions))
+    assert (finding.level, finding.code) == ("fail", "partitions")
+    assert advice in finding.advice
 
 
 @pytest.mark.parametrize(
@@ -146,6 +159,7 @@ def test_positions_beyond_the_end_mean_a_topic_made_anew() -> None:
     assert judge_positions({place: 100}, {place: Span(0, 100)}) == []
     (finding,) = judge_positions({place: 101}, {place: Span(0, 100)})
     assert (finding.level, finding.code, finding.subject) == ("fail", "recreated", "readings/0")
+    assert_way_out(finding)
     (gone,) = judge_positions({place: 5}, {})
     assert (gone.level, gone.code) == ("fail", "recreated")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 from streams.cluster import committed
 from streams.kafka import admin
+from streams.membership import describe_group
+from streams.topics import changelog_topic
 from tests.integration import undone
 from tests.integration.conftest import PATIENCE, Bench, Worker
 from tests.integration.faults.directed import Stage
@@ -99,6 +102,16 @@ class Scene:
     async def _is_committed(self, role: str, offset: int) -> bool:
         return await self.positions(role) >= offset
 
+    async def freeze(self, worker: Worker) -> None:
+        """Stop a worker in the middle of what it does, and wait until the group has no member left."""
+        worker.signal(signal.SIGSTOP)
+        await until(worker, self._is_group_empty)
+
+    async def _is_group_empty(self) -> bool:
+        settings = self.bench.settings
+        async with admin(settings.kafka) as client:
+            return not (await describe_group(client, settings.app, changelog_topic(settings))).members
+
     async def end_or(self, worker: Worker, event: Awaitable[None]) -> int | None:
         """The worker's exit code, if it ends before something else has happened; else None."""
         ended, happened = asyncio.ensure_future(worker.wait()), asyncio.ensure_future(event)
@@ -118,7 +131,7 @@ async def until(worker: Worker, condition: Callable[[], Awaitable[bool]]) -> Non
     """Wait until something is so."""
     try:
         async with asyncio.timeout(PATIENCE):
-            while not await condition():
+            while not await condition():  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(POLL)
     except TimeoutError:
         pytest.fail(f"waited in vain. The worker's log ends:\n{worker.tail()}")

@@ -20,6 +20,7 @@ from typing import Any
 import aiokafka
 import orjson
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.tables.recovery import Recovery
 from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
@@ -28,6 +29,7 @@ from agents.models.scripted import ScriptedModel, answer_from_schema
 from schemas.settings import ModelSettings
 from streams.intake import Intake
 from streams.table import StateTable
+from streams.upstream import ReadCommittedThread
 
 VARIABLE = "PALIMPSEST_DIRECTIONS"
 #: Seconds between two looks at whether the test lets the worker go on.
@@ -54,12 +56,16 @@ class Directions:
         After recovery it seeks to the committed positions only once a record of an input was delivered, if any can be.
     drops
         Offset of an observation that is lost between the fetch and the stream.
+    reads_ahead
+        So many observations the fetcher has read when it is told to seek to the committed positions, and nobody got them.
     skips
         So many observations are passed over by the fetcher after recovery.
     fails_to_take
         Offset of an observation at which the agent's body raises an error.
     fails_to_read
         Entity whose state cannot be read.
+    idle_hours
+        For so long nothing was polled, as the coordinator sees it.
     """
 
     stage: str
@@ -67,9 +73,11 @@ class Directions:
     leaves_group: bool = False
     seeks_late: bool = False
     drops: int | None = None
+    reads_ahead: int = 0
     skips: int = 0
     fails_to_take: int | None = None
     fails_to_read: str = ""
+    idle_hours: int = 0
 
     def variables(self) -> dict[str, str]:
         """The environment that gives them to a worker."""
@@ -125,7 +133,7 @@ async def _reach(directions: Directions, point: str) -> None:
     if point in directions.holds:
         place = Path(directions.stage)
         (place / f"{point}.reached").touch()
-        while not (place / f"{point}.released").exists():
+        while not (place / f"{point}.released").exists():  # noqa: ASYNC110 - the test is another process
             await asyncio.sleep(POLL)
 
 
@@ -138,12 +146,16 @@ def _direct(directions: Directions) -> None:
         _seek_late()
     if directions.drops is not None:
         _drop(directions.drops)
+    if directions.reads_ahead:
+        _read_ahead(directions.reads_ahead)
     if directions.skips:
         _skip(directions.skips)
     if directions.fails_to_take is not None:
         _fail_to_take(directions.fails_to_take)
     if directions.fails_to_read:
         _fail_to_read(directions.fails_to_read)
+    if directions.idle_hours:
+        SubscriptionState.fetcher_idle_time = property(lambda self: directions.idle_hours * 3600.0)
 
 
 def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -215,8 +227,9 @@ def _seek_late() -> None:
 
     def late(seek: Any) -> Any:
         async def seek_to_committed(self: Any) -> Any:
-            # With the flow stopped nothing can be delivered, and there is nothing to wait for.
-            while self.flow_active and not delivered.is_set():
+            delivered.clear()
+            # With the flow stopped, or nothing that fetches, none can come, and there is nothing to wait for.
+            while self.flow_active and self.app._fetcher.started and not delivered.is_set():  # noqa: ASYNC110
                 await asyncio.sleep(POLL)
             return await seek(self)
 
@@ -242,6 +255,19 @@ def _drop(offset: int) -> None:
     _replace(Conductor, "_compile_message_handler", dropping)
 
 
+def _read_ahead(count: int) -> None:
+    def ahead(seek: Any) -> Any:
+        async def seek_to_committed(self: Any, *tps: Any) -> Any:
+            for tp in self.assignment():
+                if tp.topic.endswith(".observations"):
+                    self.seek(tp, count)
+            return await seek(self, *tps)
+
+        return seek_to_committed
+
+    _replace(aiokafka.AIOKafkaConsumer, "seek_to_committed", ahead)
+
+
 def _skip(count: int) -> None:
     def skipping(seek: Any) -> Any:
         async def seek_to_committed(self: Any) -> Any:
@@ -253,7 +279,7 @@ def _skip(count: int) -> None:
 
         return seek_to_committed
 
-    _replace(driver.AIOKafkaConsumerThread, "seek_to_committed", skipping)
+    _replace(ReadCommittedThread, "seek_to_committed", skipping)
 
 
 def _fail_to_take(offset: int) -> None:

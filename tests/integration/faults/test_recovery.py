@@ -5,6 +5,8 @@ What closes that gap, and what sees it where something is dropped all the same: 
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from streams import exits
@@ -15,15 +17,23 @@ pytestmark = pytest.mark.integration
 
 async def test_events_that_wait_at_the_end_of_recovery_are_delivered_once_and_the_worker_goes_on(scene: Scene) -> None:
     before, waiting = [f"a{n}" for n in range(5)], [f"b{n}" for n in range(200)]
-    await scene.start()
+    await scene.start(**scene.stage().directions(seeks_late=True))
     await scene.observe(*(("a", identity) for identity in before))
-    await scene.until_predicted(*before)
-    assert await scene.worker.stop() == exits.OK
+    await scene.until_committed("observations", len(before))
+    # From its second assignment on it fetches all through recovery.
+    await scene.freeze(scene.worker)
     await scene.observe(*((f"e{n % 7}", identity) for n, identity in enumerate(waiting)))
-    # Readiness comes after the seek; a worker may be at its end by then.
-    await scene.launch(scene.worker, **scene.stage().directions(seeks_late=True))
+    scene.worker.signal(signal.SIGCONT)
     assert await scene.end_or(scene.worker, scene.until_predicted(*waiting)) is None, scene.worker.tail()
     assert await scene.predicted() == dict.fromkeys(before + waiting, 1)
+
+
+async def test_a_new_application_goes_back_to_the_beginning_of_what_was_fetched_and_not_delivered(scene: Scene) -> None:
+    identities = [f"a{n}" for n in range(5)]
+    await scene.observe(*(("a", identity) for identity in identities))
+    await scene.launch(scene.worker, **scene.stage().directions(reads_ahead=2))
+    assert await scene.end_or(scene.worker, scene.until_predicted(*identities)) is None, scene.worker.tail()
+    assert await scene.predicted() == dict.fromkeys(identities, 1)
 
 
 async def test_an_event_that_is_dropped_on_its_way_ends_the_worker_and_is_read_again(scene: Scene) -> None:

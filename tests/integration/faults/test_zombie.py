@@ -1,7 +1,7 @@
 """A worker that lost its session without knowing it: the group has given its partitions away, and it still writes.
 
-The worker stands before or within a transaction when it falls silent towards the group's coordinator (as one that is frozen, or cut off from
-that broker). Its successor takes over meanwhile, and only then does it go on with the transaction.
+The worker stands before or within a transaction when it falls silent towards the group's coordinator, as one that is frozen, or cut off
+from that broker. Its successor takes over meanwhile, and only then does it go on with the transaction.
 """
 
 from __future__ import annotations
