@@ -14,6 +14,9 @@ from agents.step import Work
 from schemas.messages import Command, MemoryRevision
 from schemas.settings import Settings
 
+#: Why a command to an entity is refused that there is no record of, or one of such a refusal alone.
+NO_ENTITY = "no such entity"
+
 
 class Commands:
     """Does what people ask for; holds no state of its own."""
@@ -55,9 +58,9 @@ class Commands:
 
 def _stale(work: Work, command: Command) -> str:
     """Why the command was made for something else than what is there; empty if it was not."""
-    if work.state.forgotten:
-        return "the entity was forgotten"
     revision = work.state.memory.revision
+    if work.state.forgotten:
+        return "the entity was forgotten" if revision else NO_ENTITY
     if command.revision is not None and command.revision != revision:
         return f"the memory has moved on: it is at revision {revision}, the command was made for {command.revision}"
     return ""

@@ -215,6 +215,7 @@ class PalimpsestApp(faust.App):
         lease.accepting = False
         started = time.monotonic()
         self.intake.stop()
+        self.entities.stop_rewriting()
         for task in list(self._lease_tasks):
             task.cancel()
         deadline = self.settings.worker.drain_deadline.total_seconds()

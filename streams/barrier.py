@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from aiokafka.structs import TopicPartition
 from faust.types import TP
 
-from streams.cluster import Span, committed, spans
-from streams.kafka import admin, consumer
+from streams.cluster import Span, committed, describe, spans
+from streams.kafka import admin
 from streams.topics import input_topics, rekeyed_roles
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ class Barrier:
         if not roles:
             self._ends = await self._present_ends()
             return
-        async with consumer(settings.kafka) as reader:
-            await reader.topics()
-            places = [TopicPartition(topic, p) for topic in roles for p in reader.partitions_for_topic(topic) or ()]
+        async with admin(settings.kafka) as client:
+            found = await describe(client, roles)
+        places = [TopicPartition(name, number) for name, topic in found.items() for number in range(topic.partitions)]
         self._sources = {place: span.end for place, span in (await self._spans(places)).items() if span.end > span.start}
         self._settled = {f"{roles[place.topic]}/{place.partition}": end - 1 for place, end in self._sources.items()}
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from agents.commands import NO_ENTITY
 from agents.forecaster import Event, Forecaster, Orphan, Step
 from agents.rewriting import Proposal
 from schemas.codec import DecodeError, encode
@@ -154,13 +155,11 @@ class Entities:
             return
         lease.check()
         try:
-            # A command to an entity that does not exist is answered and creates nothing.
-            stored = state is not None or not isinstance(message, Command)
-            await self._commit(partition, step, lease, stored=stored, applied=(item.position, offset), trace=item.trace)
+            await self._commit(partition, step, lease, applied=(item.position, offset), trace=item.trace)
         except RecordTooLarge as error:
             await self._refuse_applied(item, lease, fresh, "too-large", str(error))
             return
-        if state is None and stored:
+        if state is None:
             self._count(partition, 1)
         self._metrics.processed(item.role, "applied", seconds=time.monotonic() - item.taken_at)
         self._metrics.step(step, now)
@@ -185,14 +184,15 @@ class Entities:
                 revision=0,
                 cause="command",
                 accepted=False,
-                reason="no such entity",
+                reason=NO_ENTITY,
                 op=message.op,
                 command=message.id,
                 by=message.by,
                 why=message.why,
                 made_at=now,
             )
-            return Step(state, (refusal,), {"command.refused": 1})
+            # What is kept of it is its offset, and that only until no replay can bring the command again (`_delete`).
+            return Step(state.model_copy(update={"forgotten": True}), (refusal,), {"command.refused": 1})
         return await self._core.command(state, message, now=now)
 
     def _now(self, partition: int, state: EntityState, message: Parsed | None) -> datetime:
@@ -312,7 +312,7 @@ class Entities:
         self._partition_states[partition] = after
         await self._writer(partition).write([(PARTITION_KEY, encode(after)), (entity_key(entity), None)], [])
         self._count(partition, -1)
-        log.info("the record of a forgotten entity is deleted", extra={"partition": partition})
+        log.info("the record of an entity that was forgotten, or never was, is deleted", extra={"partition": partition})
 
     def _start_rewrite(self, partition: int, state: EntityState, lease: Lease, now: datetime) -> None:
         if state.entity in self._rewriting:
@@ -361,7 +361,6 @@ class Entities:
         step: Step,
         lease: Lease,
         *,
-        stored: bool = True,
         applied: tuple[str, int] | None = None,
         trace: str = "",
     ) -> None:
@@ -372,10 +371,9 @@ class Entities:
         key, record = entity_key(state.entity), encode_state(state, self._settings.entity_ttl)
         outputs = [self._output(event, trace) for event in step.events]
         lease.check()
-        await self._writer(partition).write([(key, record)] if stored else [], outputs)
-        if stored:
-            self._states.keep(key, record, state)
-            self._schedule(partition, state)
+        await self._writer(partition).write([(key, record)], outputs)
+        self._states.keep(key, record, state)
+        self._schedule(partition, state)
 
     def take_over(self, partition: int, scan: Scan) -> None:
         """Take in what the records of a partition that was taken over say."""
@@ -424,10 +422,13 @@ class Entities:
             headers.append(("traceparent", trace.encode()))
         return Output(roles[type(event)], event.entity.encode(), encode(event), headers)
 
-    def stop(self) -> None:
+    def stop_rewriting(self) -> None:
         """End background rewrites; their feedback is in the state and is picked up again."""
         for task in list(self._rewriting.values()):
             task.cancel()
+
+    def stop(self) -> None:
+        """Let go of what belongs to the lease that ends."""
         self._newest.clear()
         self._partition_states.clear()
         self._entities.clear()

@@ -59,9 +59,10 @@ class Lanes:
         return time.monotonic() - min(self._working.values()) if self._working else None
 
     async def drain(self, deadline: float) -> int:
-        """Let running work finish for `deadline` seconds, cancel the rest, and return how many were cancelled."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=deadline)
+        """Let work finish for `deadline` seconds, what comes in meanwhile too, cancel the rest, and return how many were cancelled."""
+        until = time.monotonic() + deadline
+        while self._tasks and (left := until - time.monotonic()) > 0:
+            await asyncio.wait(set(self._tasks), timeout=left)
         rest = [task for task in self._tasks if not task.done()]
         for task in rest:
             task.cancel()

@@ -122,9 +122,11 @@ class Queries:
     def _read(self, app: PalimpsestApp, lease: Lease, partition: int, entity: str) -> web.Response:
         served = status.served(app, lease, partition, self._clock())
         record = app.state_table.read(partition, entity_key(entity))
-        if record is None:
+        state = None if record is None else decode_state(record)
+        if state is None or (state.forgotten and not state.memory.revision):
+            # The second is what remembers that a command was refused because there is no such entity.
             return _refuse(404, f"no entity {entity!r}", served=served)
-        return _json(entity_report(decode_state(record), self._settings, served))
+        return _json(entity_report(state, self._settings, served))
 
     async def _ask(self, owner: str, partition: int, entity: str) -> web.Response:
         """Pass a question on to the owner, and its answer back."""

@@ -13,7 +13,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.settings import Settings
-from streams.kafka import consumer
+from streams.cluster import describe
+from streams.kafka import admin, consumer
 from streams.topics import input_topics
 
 log = logging.getLogger(__name__)
@@ -23,9 +24,11 @@ async def set_start(settings: Settings) -> None:
     """Commit the beginning for every input partition that has no position yet; with `earliest` there is nothing to do."""
     if settings.start == "earliest":
         return
+    async with admin(settings.kafka) as client:
+        found = await describe(client, input_topics(settings).values())
     async with consumer(settings.kafka, group_id=settings.app) as reader:
-        for topic in input_topics(settings).values():
-            tps = [TopicPartition(topic, p) for p in sorted(reader.partitions_for_topic(topic) or await _partitions(reader, topic))]
+        for topic, state in found.items():
+            tps = [TopicPartition(topic, number) for number in range(state.partitions)]
             fresh = [tp for tp in tps if await reader.committed(tp) is None]
             if not fresh:
                 continue
@@ -38,11 +41,6 @@ async def set_start(settings: Settings) -> None:
                 log.info("the start of %s was left as it is: %s", topic, error)
                 return
             log.info("%s begins at %s", topic, settings.start)
-
-
-async def _partitions(reader: AIOKafkaConsumer, topic: str) -> set[int]:
-    await reader.topics()
-    return set(reader.partitions_for_topic(topic) or ())
 
 
 async def _beginning(reader: AIOKafkaConsumer, tps: list[TopicPartition], start: str | datetime) -> dict[TopicPartition, int]:

@@ -8,7 +8,8 @@ what would happen without it (all seen on Apache Kafka 4.1):
 `OwnCommits._getmany`, `perform_seek`, `seek` (faust#596)
     An event that Faust drops between the fetch and the stream is committed past. Here the gap is seen and the worker ends.
 `OwnCommits.on_buffer_drop` (not filed)
-    A partition that is held for back pressure is fetched again as soon as one buffered event leaves.
+    A partition that is held for back pressure is fetched again as soon as one buffered event leaves; and one that may be fetched again
+    waits up to a second, until the fetch that left it out gives up waiting for others.
 `OwnCommits._add_gap` (not filed)
     Every jump in offsets (compaction, a transaction's marker) is kept for ever, and each one costs more: 2 000 of them 25 s, 6 000 250 s,
     during which nothing else runs.
@@ -110,6 +111,16 @@ class ReadCommittedThread(driver.AIOKafkaConsumerThread):
         for tp in tps:
             self._ensure_consumer().seek(tp, 0)
 
+    def look_again(self) -> None:
+        """Let a fetch that waits for records look through what is there once more. Called from the application's thread."""
+        if self._consumer is not None:
+            self.thread_loop.call_soon_threadsafe(self._wake, self._consumer._fetcher)
+
+    @staticmethod
+    def _wake(fetcher: Any) -> None:
+        for waiter in tuple(fetcher._fetch_waiters):
+            fetcher._notify(waiter)
+
 
 class Fetched(dict[Any, Any]):
     """Records by partition, as Faust has them, and the offsets that are fetched next."""
@@ -165,11 +176,12 @@ class OwnCommits(driver.Consumer):
 
     def release(self, tp: TP) -> None:
         self.held.discard(tp)
-        super().on_buffer_drop(tp)
+        self.on_buffer_drop(tp)
 
     def on_buffer_drop(self, tp: TP) -> None:
-        if tp not in self.held:
+        if tp in self._buffered_partitions and tp not in self.held:
             super().on_buffer_drop(tp)
+            self._thread.look_again()
 
     def rejoin(self) -> None:
         """Join the group again, and so start a rebalance. Called on the consumer's own thread."""
@@ -211,6 +223,8 @@ class SafeRecovery(Recovery):
     """Faust's order of recovery, with the reading of changelogs left to `streams.restoring`."""
 
     app: PalimpsestApp
+    #: Whether the latest news was an assignment, not the end of one.
+    _assigned = False
 
     def add_standby(self, table: Any, tp: TP) -> None:
         """Nothing: standby partitions are followed by `streams.restoring`."""
@@ -218,7 +232,12 @@ class SafeRecovery(Recovery):
     def on_partitions_revoked(self, revoked: set[TP]) -> None:
         # One of them may be worked on next; nobody else may write its RocksDB then.
         self.app.restoration.stop_following()
+        self._assigned = False
         super().on_partitions_revoked(revoked)
+
+    async def on_rebalance(self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0) -> None:
+        self._assigned = True
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def _build_highwaters(self, consumer: Any, tps: Iterable[TP], destination: Any, title: str) -> None:
         if title == "active":
@@ -238,6 +257,10 @@ class SafeRecovery(Recovery):
         self.app.flow_control.suspend()
         # Here, because everything before it has a deadline, and the next rebalance cancels it.
         await self.app.restoration.restore({tp.partition: highwater + 1 for tp, highwater in self.active_highwaters.items()})
+        if not self._assigned:
+            # Its end came first, so nobody would end the lease that would begin now. The next assignment restores anew.
+            log.info("the assignment of generation %d ended while its state was restored", generation_id)
+            return
         await super().on_recovery_completed(generation_id)
         self.app.restoration.follow(
             tp.partition for tp in self.app.assignor.assigned_standbys() if tp.topic in self.tables.changelog_topics

@@ -37,6 +37,7 @@ from streams.http import HttpServer
 from streams.lease import Lease
 from streams.membership import advertised_url
 from streams.metrics import Metrics
+from streams.positions import Hole
 from streams.query import Queries
 from streams.start import set_start
 
@@ -142,7 +143,10 @@ class _Worker:
         if not self._ended.is_set():
             # A state of another program's making would be there after a restart as well.
             self._code = exits.CONFIG if isinstance(error, UnknownSchema) else exits.RESTART
-            log.error("this worker ends (exit code %d): %s: %s", self._code, type(error).__name__, error)
+            foreseen = isinstance(error, (Hole, UnknownSchema, KafkaError, StreamError, TimeoutError))
+            log.error(
+                "this worker ends (exit code %d): %s: %s", self._code, type(error).__name__, error, exc_info=None if foreseen else error
+            )
             self._ended.set()
 
     async def _run_app(self) -> None:

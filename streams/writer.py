@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: State records per transaction. Larger ones save round trips but make everyone in them wait for the last send.
 MAX_BATCH = 500
+#: Seconds that a transaction under way gets when its writer is stopped.
+FINISH = 2.0
 #: With fewer writes than this in its queue a transaction waits for more, for so many seconds. It costs the brokers several round trips, and
 #: this process more than a write does; beside a model's call the wait is nothing.
 GATHER, GATHER_FOR = 32, 0.01
@@ -102,14 +104,24 @@ class PartitionWriter:
         self._wakeup = asyncio.Event()
         self._gathered = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        #: Whether a transaction is open.
+        self._committing = False
+        self._stopping = False
 
     async def start(self) -> None:
         await self._producer.start()
         self._task = asyncio.create_task(self._run(), name=f"writer {self.tp.topic}/{self.tp.partition}")
 
     async def stop(self) -> None:
-        """Stop at once; what is queued is refused with `LeaseLost`, what is open is aborted by the next owner's start."""
+        """Stop: what is queued is refused with `LeaseLost`, a transaction under way gets `FINISH` seconds.
+
+        Cut off, it would stay open until the next owner's start or its timeout, and readers of committed records would wait for that.
+        """
+        self._stopping = True
+        self._refuse_queued(LeaseLost("the partition's writer has stopped"))
         if self._task is not None:
+            if self._committing:
+                await asyncio.wait([self._task], timeout=FINISH)
             self._task.cancel()
             await asyncio.wait([self._task], timeout=1.0)
         self._refuse_queued(LeaseLost("the partition's writer has stopped"))
@@ -155,7 +167,7 @@ class PartitionWriter:
                 done.exception()
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping:
             await self._wakeup.wait()
             await self._gather()
             self._wakeup.clear()
@@ -164,7 +176,7 @@ class PartitionWriter:
                 self._wakeup.set()
             if not batch:
                 continue
-            started = time.monotonic()
+            started, self._committing = time.monotonic(), True
             try:
                 mark = await self._transaction(batch)
                 if mark is not None:
@@ -177,6 +189,7 @@ class PartitionWriter:
                     self._on_broken(error)
                     return
                 raise
+            self._committing = False
             for write in batch:
                 if not write.done.done():
                     write.done.set_result(None)

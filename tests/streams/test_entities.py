@@ -102,7 +102,6 @@ class Core:
     async def due(self, state: EntityState, *, now: datetime, truths_read: bool) -> Step:
         return Step(state, (Orphan(self.orphan),), {"truth.orphan": 1}) if self.orphan else Step(state)
 
-
     async def command(self, state: EntityState, command: Command, *, now: datetime) -> Step:
         """Knows `forget` alone."""
         blank = EntityState(entity=state.entity, applied=state.applied, forgotten=True)
@@ -303,6 +302,28 @@ async def test_a_rewrite_under_way_when_its_entity_was_forgotten_does_not_reach_
     world.core.model.set()
     await asyncio.gather(*rewrites)
     assert world.core.applied == ["b"]
+
+
+async def test_a_command_to_an_entity_that_does_not_exist_is_answered_once_and_leaves_nothing(world: World) -> None:
+    for _ in range(2):
+        await world.send(FORGET, role="commands", first=9)
+    (answer,) = world.writer.outputs
+    assert (orjson.loads(answer.value)["accepted"], orjson.loads(answer.value)["reason"]) == (False, "no such entity")
+    await world.entities.run_due(HOME, "a", world.lease, {"commands": 9})
+    await world.lanes.drain(5.0)
+    assert world.state() is None
+    await world.send(FORGET, role="commands", first=9)
+    assert len(world.writer.outputs) == 1
+
+
+async def test_a_command_that_was_refused_is_not_done_when_it_is_read_again_and_the_entity_exists(world: World) -> None:
+    await world.send(FORGET, role="commands", first=9)
+    await world.send(reading("o1"))
+    await world.send(FORGET, role="commands", first=9)
+    state = world.state()
+    assert state is not None
+    assert state.applied == {"commands": 9, "observations": 0}
+    assert [output.topic for output in world.writer.outputs] == ["memories", "predictions"]
 
 
 async def test_what_is_settled_never_goes_back(world: World) -> None:

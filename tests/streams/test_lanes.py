@@ -80,3 +80,18 @@ async def test_age_is_that_of_the_item_worked_on_longest_and_idle_has_none() -> 
     gate.set()
     await task
     assert lanes.oldest_age() is None
+
+
+async def test_draining_waits_for_what_comes_in_meanwhile_too() -> None:
+    lanes, done = Lanes(8), asyncio.Event()
+
+    async def late() -> None:
+        done.set()
+
+    async def early() -> None:
+        await asyncio.sleep(0)
+        await lanes.submit(b"b", late)
+
+    await lanes.submit(b"a", early)
+    assert await lanes.drain(10.0) == 0
+    assert done.is_set()

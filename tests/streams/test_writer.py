@@ -12,6 +12,7 @@ from faust.types import TP
 from schemas.settings import Settings
 from streams import topics
 from streams.kafka import client_options, consumer
+from streams.lease import LeaseLost
 from streams.table import Mark
 from streams.topics import changelog_topic, writer_id
 from streams.writer import PartitionWriter
@@ -29,20 +30,54 @@ class Table:
         self.marks.append(mark)
 
 
-async def test_the_mark_of_a_transaction_names_its_last_record_as_the_log_has_it(own_settings: Settings) -> None:
-    await topics.create(own_settings)
-    tp, table, broken = TP(changelog_topic(own_settings), 0), Table(), []
-    writer = PartitionWriter(
-        tp,
+def writer_of(settings: Settings, table: Table, broken: list[BaseException]) -> PartitionWriter:
+    return PartitionWriter(
+        TP(changelog_topic(settings), 0),
         table,  # type: ignore[arg-type]
-        transactional_id=writer_id(own_settings, 0),
-        client=client_options(own_settings.kafka),
+        transactional_id=writer_id(settings, 0),
+        client=client_options(settings.kafka),
         transaction_timeout=60.0,
         max_request_size=1_000_000,
         limits={},
         on_broken=broken.append,
         on_commit=lambda count, seconds: None,
     )
+
+
+async def test_a_writer_that_is_stopped_leaves_no_transaction_open(own_settings: Settings) -> None:
+    await topics.create(own_settings)
+    table, broken = Table(), list[BaseException]()
+    writer = writer_of(own_settings, table, broken)
+    await writer.start()
+    commit, reached = writer._producer.commit_transaction, asyncio.Event()
+
+    async def late() -> None:
+        reached.set()
+        await asyncio.sleep(0)
+        await commit()
+
+    writer._producer.commit_transaction = late
+    under_way = asyncio.create_task(writer.write([(b"ea", b"x")], []))
+    await reached.wait()
+    queued = asyncio.create_task(writer.write([(b"eb", b"x")], []))
+    await asyncio.sleep(0)
+    await writer.stop()
+    await under_way
+    with pytest.raises(LeaseLost):
+        await queued
+    assert (broken, len(table.marks)) == ([], 1)
+    place = TopicPartition(changelog_topic(own_settings), 0)
+    ends = []
+    for isolation in ("read_committed", "read_uncommitted"):
+        async with consumer(own_settings.kafka, isolation_level=isolation) as reader:
+            ends.append((await reader.end_offsets([place]))[place])
+    assert ends[0] == ends[1] == 2  # the record and the marker
+
+
+async def test_the_mark_of_a_transaction_names_its_last_record_as_the_log_has_it(own_settings: Settings) -> None:
+    await topics.create(own_settings)
+    tp, table, broken = TP(changelog_topic(own_settings), 0), Table(), list[BaseException]()
+    writer = writer_of(own_settings, table, broken)
     await writer.start()
     send = writer._producer.send
 
