@@ -256,6 +256,8 @@ class PartitionState(Frozen):
     schema_version: Literal[1] = 1
     #: Last record that was dead-lettered.
     dead_lettered: dict[str, int] = Field(default_factory=dict)
+    #: Ids of the inputs' topics by role: offsets mean nothing in a topic that was made anew, or in another one.
+    inputs: dict[str, str] = Field(default_factory=dict)
     #: Last record of which everything up to it was done when an entity's record was deleted: a replay of them must not bring it back.
     settled: dict[str, int] = Field(default_factory=dict)
 

@@ -22,7 +22,7 @@ from schemas.settings import Settings
 from streams.barrier import Barrier
 from streams.due import DueIndex
 from streams.entities import Entities, scan
-from streams.errors import KafkaUnavailable
+from streams.errors import KafkaUnavailable, TopicsUnfit
 from streams.intake import Intake
 from streams.kafka import client_options, ssl_context
 from streams.lanes import Lanes
@@ -34,7 +34,18 @@ from streams.records import Role
 from streams.rekey import Rekeying
 from streams.restoring import Restoration
 from streams.table import NAME, StateTable
-from streams.topics import DAY, Survey, by_entity_topic, changelog_topic, holders, input_roles, input_topics, rekeyed_roles, writer_id
+from streams.topics import (
+    DAY,
+    Survey,
+    by_entity_topic,
+    changelog_topic,
+    holders,
+    input_ids,
+    input_roles,
+    input_topics,
+    rekeyed_roles,
+    writer_id,
+)
 from streams.upstream import OwnTransport
 from streams.writer import PartitionWriter, start_all
 
@@ -95,6 +106,7 @@ class PalimpsestApp(faust.App):
     ) -> None:
         self.settings, self.metrics, self.partitions = settings, metrics, survey.partitions
         self.limits = survey.message_bytes
+        self._input_ids = input_ids(settings, survey)
         self.on_broken = on_broken
         self.received = Received()
         self.writers: dict[int, PartitionWriter] = {}
@@ -189,11 +201,15 @@ class PalimpsestApp(faust.App):
         """Sent by Faust after recovery and before any source partition is resumed."""
         changelog = changelog_topic(self.settings)
         owned = frozenset(tp.partition for tp in self.assignor.assigned_actives() if tp.topic == changelog)
+        foreign = {str(finding): finding for partition in owned for finding in self.entities.foreign_inputs(partition, self._input_ids)}
+        if foreign:
+            self.broken(TopicsUnfit(list(foreign.values())))
+            return
         self.lease = Lease(self.consumer_generation_id, owned)
         self.entities.due = {partition: DueIndex() for partition in owned}
         self._barriers.clear()
         self._blocked.clear()
-        self._spawn(self._scan(owned), "scan")
+        self._spawn(self._scan(owned, self.lease), "scan")
         self._spawn(self._tick(self.lease), "due work")
         if self._handover_began is not None:
             self.metrics.rebalance(time.monotonic() - self._handover_began)
@@ -256,8 +272,9 @@ class PalimpsestApp(faust.App):
         if not task.cancelled() and (error := task.exception()) is not None:
             self.broken(error)
 
-    async def _scan(self, partitions: Iterable[int]) -> None:
+    async def _scan(self, partitions: Iterable[int], lease: Lease) -> None:
         for partition in sorted(partitions):
+            await self.entities.note_inputs(partition, lease, self._input_ids)
             self.entities.take_over(partition, await asyncio.to_thread(scan, self.state_table, partition))
 
     async def _tick(self, lease: Lease) -> None:

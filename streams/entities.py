@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,13 +35,15 @@ from schemas.state import (
 from schemas.times import format_duration
 from streams import dead_letters
 from streams.due import DueIndex
+from streams.findings import Finding
 from streams.lease import Lease, LeaseLost
 from streams.logs import located
 from streams.metrics import Metrics
 from streams.records import Item, decode
 from streams.states import States
 from streams.table import StateTable
-from streams.writer import Output, PartitionWriter, RecordTooLarge
+from streams.topics import judge_inputs
+from streams.writer import Output, PartitionWriter, RecordTooLarge, Stored
 
 if TYPE_CHECKING:
     from streams.lanes import Lanes
@@ -220,11 +222,8 @@ class Entities:
             self._metrics.processed(item.role, "duplicate")
             return
         state = state.model_copy(update={"dead_lettered": {**state.dead_lettered, item.position: item.record.offset}})
-        lease.check()
-        self._partition_states[partition] = state
-        await self._writer(partition).write(
-            [(PARTITION_KEY, encode(state))], [self._dead_letter(item.record, error.reason, error.detail, item.whole)]
-        )
+        letter = self._dead_letter(item.record, error.reason, error.detail, item.whole)
+        await self._write_own(partition, state, lease, [], [letter])
         self._metrics.processed(item.role, "dead-lettered")
         self._metrics.dead_lettered(error.reason)
         log.warning("dead-lettered: %s", error.reason, extra={"content": error.detail})
@@ -305,12 +304,10 @@ class Entities:
         before = self._partition_state(partition)
         reached = {**before.settled, **{name: max(offset, before.settled.get(name, -1)) for name, offset in settled.items()}}
         after = before.model_copy(update={"settled": reached})
-        lease.check()
         if (rewrite := self._rewriting.pop(entity, None)) is not None:
             # Its proposal was made from what is forgotten, and an entity that begins anew counts its revisions anew.
             rewrite.cancel()
-        self._partition_states[partition] = after
-        await self._writer(partition).write([(PARTITION_KEY, encode(after)), (entity_key(entity), None)], [])
+        await self._write_own(partition, after, lease, [(entity_key(entity), None)], [])
         self._count(partition, -1)
         log.info("the record of an entity that was forgotten, or never was, is deleted", extra={"partition": partition})
 
@@ -374,6 +371,30 @@ class Entities:
         await self._writer(partition).write([(key, record)], outputs)
         self._states.keep(key, record, state)
         self._schedule(partition, state)
+
+    def foreign_inputs(self, partition: int, ids: Mapping[str, str]) -> list[Finding]:
+        """What is wrong with going on from a partition's states: inputs that are other topics than the ones they were made from.
+
+        Parameters
+        ----------
+        ids
+            Ids of the inputs' topics by role (`topics.input_ids`).
+        """
+        return judge_inputs(self._settings, self._partition_state(partition).inputs, ids)
+
+    async def note_inputs(self, partition: int, lease: Lease, ids: Mapping[str, str]) -> None:
+        """Remember which topics the partition's states are made from."""
+        before = self._partition_state(partition)
+        if (noted := {**before.inputs, **ids}) != before.inputs:
+            await self._write_own(partition, before.model_copy(update={"inputs": noted}), lease, [], [])
+
+    async def _write_own(
+        self, partition: int, own: PartitionState, lease: Lease, others: Sequence[Stored], outputs: Sequence[Output]
+    ) -> None:
+        """Commit the partition's own record with others. Nothing is awaited before it is queued, so the next one builds on it."""
+        lease.check()
+        self._partition_states[partition] = own
+        await self._writer(partition).write([(PARTITION_KEY, encode(own)), *others], outputs)
 
     def take_over(self, partition: int, scan: Scan) -> None:
         """Take in what the records of a partition that was taken over say."""

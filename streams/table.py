@@ -50,11 +50,19 @@ class StateTable(faust.Table):
         return record
 
     def entities(self, partition: int) -> Iterator[tuple[str, bytes]]:
-        """Entities of a partition with the front of their records, header included; in key order."""
-        for key, value in self.data._db_for_partition(partition).items(from_key=ENTITY_KEY):
-            if not key.startswith(ENTITY_KEY):
-                return
-            yield key[len(ENTITY_KEY) :].decode(), value[:HEADER_SIZE]
+        """Entities of a partition with the front of their records, header included; in key order.
+
+        Raises
+        ------
+        Exception
+            RocksDB cannot read a block. The iterator that `items()` gives would end there as if that were the end.
+        """
+        records = self.data._db_for_partition(partition).iter()
+        records.seek(ENTITY_KEY)
+        while records.valid() and (key := records.key()).startswith(ENTITY_KEY):
+            yield key[len(ENTITY_KEY) :].decode(), records.value()[:HEADER_SIZE]
+            records.next()
+        records.status()
 
     def apply(self, partition: int, records: Iterable[tuple[bytes, bytes | None]], mark: Mark) -> None:
         """Take over committed records (None deletes), and the mark that goes with them, at once or not at all."""

@@ -33,6 +33,7 @@ from streams.cluster import Span, TopicState, committed, describe, describe_brok
 from streams.errors import KafkaUnavailable, TopicsUnfit
 from streams.findings import Finding
 from streams.kafka import admin
+from streams.topic_ids import topic_ids
 
 InputRole = Literal["observations", "truths", "commands"]
 Direction = Literal["in", "out", "internal"]
@@ -52,6 +53,7 @@ SPREAD_LIMIT = 30.0
 
 #: How states outlive a change of their inputs.
 _MOVE = "With all workers stopped, `palimpsest state export FILE`, `palimpsest state reset` and `palimpsest state import FILE`"
+_RECREATED = f"New records would pass for ones that were applied. {_MOVE} keep the states, and begin this topic at `start`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,8 @@ class Survey:
     plan: tuple[TopicSpec, ...]
     found: Mapping[str, TopicState]
     brokers: int = 1
+    #: Ids of the topics by name; none where the brokers give none.
+    ids: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def partitions(self) -> int:
@@ -199,6 +203,25 @@ class Survey:
         return {name: topic.number("max.message.bytes", DEFAULT_MESSAGE_BYTES) for name, topic in self.found.items()}
 
 
+def input_ids(settings: Settings, seen: Survey) -> dict[str, str]:
+    """Ids of the inputs' topics by role, as `PartitionState.inputs` keeps them."""
+    return {role: seen.ids[name] for role, name in input_topics(settings).items() if name in seen.ids}
+
+
+def judge_inputs(settings: Settings, noted: Mapping[str, str], ids: Mapping[str, str]) -> list[Finding]:
+    """What is to be said about inputs that are not the topics that states were made from; pure.
+
+    Parameters
+    ----------
+    noted, ids
+        Topic ids by role: as a partition's record has them, and as they are.
+    """
+    text = "is not the topic that the states were made from: it was made anew, or the settings name another one."
+    names = input_topics(settings)
+    wrong = [name for role, name in names.items() if role in ids and noted.get(role, ids[role]) != ids[role]]
+    return [Finding("fail", name, "recreated", text, _RECREATED) for name in wrong]
+
+
 def holders(seen: Survey) -> tuple[str, ...]:
     """Which topics go on holding text of an entity that was forgotten, and for how long.
 
@@ -207,8 +230,8 @@ def holders(seen: Survey) -> tuple[str, ...]:
     >>> from schemas.settings import Settings
     >>> plan = topic_plan(Settings())
     >>> found = {spec.name: TopicState(spec.name, 4, 1, spec.configs) for spec in plan}
-    >>> holders(Survey(tuple(plan), found))[-2:]
-    ('dead-letters (30 d)', 'palimpsest-state-changelog (2 d at most)')
+    >>> [holder for holder in holders(Survey(tuple(plan), found)) if "memories" in holder or "changelog" in holder]
+    ['palimpsest-state-changelog (2 d at most)', 'memories (for ever)']
     """
     return tuple(f"{spec.name} ({_held(seen.found[spec.name])})" for spec in seen.plan if spec.name in seen.found)
 
@@ -241,7 +264,7 @@ async def _survey(client: AIOKafkaAdminClient, settings: Settings) -> Survey:
     deciding = [changelog_topic(settings), *inputs.values()]
     count = next((found[name].partitions for name in deciding if name in found), None)
     plan = topic_plan(settings, partitions=count, source_bytes=sizes)
-    return Survey(tuple(plan), found, (await describe_brokers(client)).number)
+    return Survey(tuple(plan), found, (await describe_brokers(client)).number, await topic_ids(client, found))
 
 
 async def check(settings: Settings) -> list[Finding]:
@@ -286,8 +309,7 @@ def judge_positions(positions: Mapping[TopicPartition, int], held: Mapping[Topic
         if span is None or offset > span.end:
             end = "does not exist any more" if span is None else f"ends at offset {span.end}"
             text = f"read to offset {offset} before, and now it {end}: the topic was made anew, or has lost records."
-            advice = f"New records would pass for ones that were applied. {_MOVE} keep the states, and begin this topic at `start`."
-            findings.append(Finding("fail", where, "recreated", text, advice))
+            findings.append(Finding("fail", where, "recreated", text, _RECREATED))
         elif offset < span.start:
             text = f"retention deleted {span.start - offset} records (offsets {offset} to {span.start - 1}) before they were read."
             findings.append(Finding("warn", where, "overtaken", text, "They are lost. Raise retention.ms, or give the worker less to do."))

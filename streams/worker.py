@@ -141,8 +141,9 @@ class _Worker:
 
     def _broken(self, error: BaseException) -> None:
         if not self._ended.is_set():
-            # A state of another program's making would be there after a restart as well.
-            self._code = exits.CONFIG if isinstance(error, UnknownSchema) else exits.RESTART
+            # A state of another program's making would be there after a restart as well, and so would another topic.
+            lasting = isinstance(error, (UnknownSchema, TopicsUnfit))
+            self._code = (error.exit_code if isinstance(error, StreamError) else exits.CONFIG) if lasting else exits.RESTART
             foreseen = isinstance(error, (Hole, UnknownSchema, KafkaError, StreamError, TimeoutError))
             log.error(
                 "this worker ends (exit code %d): %s: %s", self._code, type(error).__name__, error, exc_info=None if foreseen else error

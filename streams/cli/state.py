@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
@@ -29,8 +30,8 @@ program = typer.Typer(help="Check the states of all entities, take them out, put
 
 #: Faults that are printed; programs get up to a thousand of each partition.
 SHOWN = 50
-#: Without a terminal, progress is told once in so many offsets or bytes.
-TOLD_EVERY = 0.1
+#: Seconds between two lines of progress where there is no terminal.
+TELL_EVERY = 5.0
 
 STORES = {
     "": "-",
@@ -64,7 +65,8 @@ def verify_states(config: Config = None, json: Json = False) -> int:
     if failed + warned > SHOWN:
         note(f"and {failed + warned - SHOWN} more; --json has the first thousand of each partition")
     entities = sum(report.entities for report in reports)
-    note(f"{entities} entities, {failed} faults, {warned} that are harmless" if failed or warned else f"{entities} entities, all sound")
+    found = f"{_count(failed, 'fault')}, {warned} harmless" if failed or warned else "all sound"
+    note(f"{_count(entities, 'entity')}, {found}")
     return exits.FAILED if failed else exits.OK
 
 
@@ -100,7 +102,8 @@ def export_states(
     if json:
         print_json({"file": str(file), **end.model_dump(exclude={"kind"})})
     else:
-        note(f"{end.entities} entities, {len(end.left_out)} records left out" if end.left_out else f"{end.entities} entities")
+        left_out = f", {_count(len(end.left_out), 'record')} left out" if end.left_out else ""
+        note(f"{_count(end.entities, 'entity')}{left_out}")
     if entity is not None and not end.entities:
         note(f"{entity} has no state")
         return exits.FAILED
@@ -169,20 +172,23 @@ def import_file(
         print_json(_import_as_json(done))
         return exits.OK
     for role, passage in done.passages.items():
+        begins = f"begins at `start` ({settings.start})"
         if passage.kept:
-            note(f"{role} ({passage.topic}): {passage.why}; offsets kept, goes on where the export left off")
+            goes_on = "goes on where the export left off" if passage.positions else f"nothing was read of it, {begins}"
+            note(f"{role} ({passage.topic}): {passage.why}; offsets kept, {goes_on}")
         else:
-            note(f"{role} ({passage.topic}): {passage.why}; offsets dropped, begins at `start` ({settings.start})")
+            note(f"{role} ({passage.topic}): {passage.why}; offsets dropped, {begins}")
         if passage.stranded:
             note(
                 f"  {passage.stranded} of its records were not read before it got more partitions. Those of entities that belong elsewhere "
                 f'now will be dead-lettered (wrong-partition), unless {role}.key is "any".'
             )
     if done.end.entities != done.entities:
-        note(f"the export had {done.end.entities} entities; lines were taken out of the file")
+        note(f"the export had {_count(done.end.entities, 'entity')}; lines were taken out of the file, or put in")
     if done.end.left_out:
-        note(f"{len(done.end.left_out)} records had been left out of the export")
-    note(f"{done.entities} entities on {done.partitions} partitions; start the workers, or look first: palimpsest state verify")
+        note(f"{_count(len(done.end.left_out), 'record')} had been left out of the export")
+    places = f"{_count(done.entities, 'entity')} on {_count(done.partitions, 'partition')}"
+    note(f"{places}; start the workers, or look first: palimpsest state verify")
     return exits.OK
 
 
@@ -230,8 +236,10 @@ def reset_states(
 
 
 def _tell_holdings(settings: Settings, held: Holdings) -> None:
-    rows = [("positions", name, f"{number} partitions") for name, number in sorted(held.positions.items())]
-    rows += [("topic", name, f"{topic.partitions} partitions, {held.records[name]} offsets") for name, topic in held.topics.items()]
+    rows = [("positions", name, _count(number, "partition")) for name, number in sorted(held.positions.items())]
+    rows += [
+        ("topic", name, f"{_count(topic.partitions, 'partition')}, {held.records[name]} offsets") for name, topic in held.topics.items()
+    ]
     rows += [("RocksDB", str(path), f"partition {number}") for number, path in held.stores.items()]
     print_table(("WHAT", "WHICH", "HOW MUCH"), rows)
     note(f"{settings.app} has nothing that could be deleted" if not held else "inputs and outputs stay as they are")
@@ -241,21 +249,28 @@ def _tell_holdings(settings: Settings, held: Holdings) -> None:
 def _progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
     """Tells how much of how much is done: a bar on a terminal, now and then a line elsewhere."""
     with record_progress(0, what) as bar:
-        told = 0.0
+        told = time.monotonic()
 
         def tell(what: str, done: int, total: int) -> None:
             nonlocal told
             if bar is not None:
                 bar.update(bar.task_ids[0], description=what, completed=done, total=total)
-                return
-            share = done / total if total else 1.0
-            if share < told:
-                told = 0.0  # another step has begun
-            if share - told >= TOLD_EVERY and share < 1:
-                told = share
-                note(f"{what}: {share:.0%}")
+            elif time.monotonic() - told >= TELL_EVERY:
+                told = time.monotonic()
+                note(f"{what}: {done / max(total, 1):.0%}")
 
         yield tell
+
+
+def _count(number: int, what: str) -> str:
+    """A number of things.
+
+    Examples
+    --------
+    >>> _count(1, "entity"), _count(3, "entity"), _count(0, "fault")
+    ('1 entity', '3 entities', '0 faults')
+    """
+    return f"{number} {what}" if number == 1 else f"{number} {what.removesuffix('y')}ies" if what.endswith("y") else f"{number} {what}s"
 
 
 def _report_as_row(report: PartitionReport) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """What the doctor says about settings, keys, model and capacity, and its whole round on a real Kafka."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -14,9 +15,21 @@ from agents.models.protocol import CallLimits, ChatMessage, ModelIdentity, Purpo
 from schemas.mapping import Record
 from schemas.settings import ModelSettings, Settings
 from streams import doctor, topics
-from streams.doctor import judge_brokers, judge_capacity, judge_context, judge_deadlines, judge_records, judge_settings
+from streams.cluster import BrokerLimits
+from streams.doctor import (
+    judge_brokers,
+    judge_capacity,
+    judge_context,
+    judge_deadlines,
+    judge_limits,
+    judge_members,
+    judge_records,
+    judge_settings,
+    judge_state_dir,
+)
 from streams.findings import Finding
 from streams.kafka import producer
+from streams.membership import Member
 from streams.partitioner import Partitioner, partition_of
 from streams.traffic import Traffic
 
@@ -49,6 +62,8 @@ def test_the_defaults_undo_nothing_and_their_deadlines_nest() -> None:
         ({"model": {"keep_alive": "0"}}, "model.keep_alive"),
         ({"model": {"keep_alive": "0s"}}, "model.keep_alive"),
         ({"memory": {"words": 1500}}, "memory.words"),
+        ({"worker": {"window": 4}, "model": {"slots": 8}}, "worker.window"),
+        ({"target": {"kind": "category", "labels": [f"a label of some length, {i}" for i in range(100)]}}, "bounds.record"),
         ({"worker": {"window": 2000}}, "model.queue"),
         ({"kafka": {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "u", "sasl_password": "p"}}, "kafka.security_protocol"),
         ({"kafka": {"security_protocol": "SSL", "ssl_check_hostname": False}}, "kafka.ssl_check_hostname"),
@@ -81,14 +96,37 @@ def test_inputs_that_are_placed_by_different_partitioners_are_a_fault() -> None:
     ("worker", "subject", "level"),
     [
         ({"drain_deadline": "30s"}, "worker.drain_deadline", "warn"),
-        ({"session_timeout": "2s"}, "worker.session_timeout", "warn"),
+        ({"session_timeout": "5m"}, "worker.session_timeout", "warn"),
+        ({"rebalance_timeout": "30m"}, "worker.rebalance_timeout", "warn"),
+        ({"commit_interval": "10m"}, "worker.commit_interval", "warn"),
         ({"transaction_timeout": "4s"}, "worker.transaction_timeout", "warn"),
-        ({"transaction_timeout": "1h"}, "worker.transaction_timeout", "fail"),
     ],
 )
-def test_deadlines_that_do_not_nest_are_said(worker: dict[str, str], subject: str, level: str) -> None:
+def test_deadlines_that_do_not_nest_or_make_others_wait_are_said(worker: dict[str, str], subject: str, level: str) -> None:
     finding = only(judge_deadlines(Settings(worker=worker)))
     assert (finding.subject, finding.level) == (subject, level)
+    assert finding.advice
+
+
+@pytest.mark.parametrize(
+    ("file_system", "level", "said"),
+    [
+        ("ext4", "ok", "is on ext4."),
+        ("tmpfs", "warn", "takes memory"),
+        ("nfs4", "warn", "waits for the network"),
+        ("overlay", "ok", "a container's own layer"),
+    ],
+)
+def test_a_state_directory_that_does_not_stay_or_is_not_near_is_warned_of(file_system: str, level: str, said: str) -> None:
+    finding = judge_state_dir(Path("/var/lib/palimpsest"), file_system)
+    assert (finding.level, finding.subject) == (level, "worker.state_dir")
+    assert said in finding.text
+    assert bool(finding.advice) == (file_system != "ext4")
+
+
+def test_what_a_directory_that_is_yet_to_be_made_will_be_on_is_known(tmp_path: Path) -> None:
+    assert doctor._file_system(tmp_path / "not" / "there") == doctor._file_system(tmp_path)
+    assert doctor._file_system(Path("/proc/self")) == "proc"
 
 
 # --- Kafka
@@ -98,6 +136,53 @@ def test_a_broker_too_old_and_a_cluster_too_small_are_said() -> None:
     assert judge_brokers(1, "4.1 or newer", Settings()).level == "ok"
     assert judge_brokers(1, "older than 2.3", Settings()).level == "fail"
     assert judge_brokers(1, "3.9", Settings(topics={"replication": 3})).level == "warn"
+
+
+def limits_of(limits: BrokerLimits, **worker: str) -> Finding:
+    return only(judge_limits(Settings(worker=worker), limits))
+
+
+def test_sessions_and_transactions_that_the_brokers_refuse_are_faults() -> None:
+    assert limits_of(BrokerLimits()).level == "ok"
+    short = limits_of(BrokerLimits(), session_timeout="2s")
+    assert (short.subject, short.level) == ("worker.session_timeout", "fail")
+    assert "6s to 30m" in short.text
+    assert short.advice == "Set 15s."
+    tight = limits_of(BrokerLimits(longest_session=timedelta(seconds=10)))
+    assert (tight.level, tight.advice) == ("fail", "Set 10s.")
+    assert limits_of(BrokerLimits(shortest_session=timedelta(seconds=1)), session_timeout="2s").level == "ok"
+    long = limits_of(BrokerLimits(), transaction_timeout="1h")
+    assert (long.subject, long.level) == ("worker.transaction_timeout", "fail")
+    assert "15m" in long.text
+    assert limits_of(BrokerLimits(longest_transaction=timedelta(hours=2)), transaction_timeout="1h").level == "ok"
+
+
+def test_brokers_that_let_a_lone_worker_wait_are_warned_of() -> None:
+    assert limits_of(BrokerLimits(initial_rebalance_delay=timedelta(seconds=60))).level == "warn"
+
+
+MEMBER_ID = "3f0f8f0e-2f4e-4b62-9a5e-5a1d8c3e0b11"
+
+
+def member(name: str, url: str) -> Member:
+    return Member(id=f"{name}-{MEMBER_ID}", host="10.0.0.1", url=url)
+
+
+def test_more_standbys_than_there_are_other_workers_are_warned_of() -> None:
+    settings = Settings(worker={"standby_replicas": 1})
+    one, other = member("a", "http://a:1"), member("b", "http://b:1")
+    assert judge_members(settings, []) == []
+    assert only(judge_members(settings, [one])).subject == "worker.standby_replicas"
+    assert judge_members(settings, [one, other]) == []
+
+
+def test_a_static_name_that_a_worker_elsewhere_has_is_warned_of() -> None:
+    settings = Settings(worker={"instance_id": "blue", "http_url": "http://here:1"})
+    assert judge_members(settings, [member("blue", "http://here:1"), member("green", "http://there:1"), member("blue", "")]) == []
+    finding = only(judge_members(settings, [member("blue", "http://there:1")]))
+    assert (finding.level, finding.subject) == ("warn", "worker.instance_id")
+    assert "http://there:1" in finding.text
+    assert judge_members(Settings(), [member("blue", "http://there:1")]) == []
 
 
 def reading(entity: str, key: bytes | None, partition: int, **fields: Any) -> Record:
@@ -313,7 +398,7 @@ async def codes(settings: Settings) -> dict[str, str]:
 async def test_without_kafka_the_rest_is_still_looked_at() -> None:
     settings = IMPORTED.model_copy(update={"kafka": IMPORTED.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})})
     levels = {finding.subject: finding.level async for finding in doctor.examine(settings)}
-    assert levels == {"settings": "ok", "deadlines": "ok", "kafka": "fail", "model": "fail"}
+    assert levels == {"settings": "ok", "deadlines": "ok", "worker.state_dir": "ok", "kafka": "fail", "model": "fail"}
 
 
 @pytest.mark.integration
@@ -326,7 +411,7 @@ async def test_a_sound_installation_gets_a_clean_bill_but_for_its_model(own_sett
     findings = [finding async for finding in doctor.examine(settings)]
     assert [finding.subject for finding in findings if finding.level == "fail"] == ["model"]
     assert not [finding for finding in findings if finding.level == "warn"]
-    assert {"version", "topic", "keys", "throughput"} <= {finding.code for finding in findings}
+    assert {"version", "limits", "topic", "keys", "throughput"} <= {finding.code for finding in findings}
 
 
 @pytest.mark.integration

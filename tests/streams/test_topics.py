@@ -12,7 +12,7 @@ from streams.cluster import Span, TopicState, describe
 from streams.errors import TopicsUnfit
 from streams.findings import Finding, failed
 from streams.kafka import admin, consumer, producer
-from streams.topics import DAY, Survey, TopicSpec, judge, judge_positions, topic_plan
+from streams.topics import DAY, Survey, TopicSpec, judge, judge_inputs, judge_positions, topic_plan
 
 KEYED = Settings(observations={"key": "entity"}, truths={"key": "entity"}, commands={"key": "entity"})
 
@@ -226,3 +226,13 @@ async def test_a_topic_that_was_made_anew_under_its_readers_is_noticed(own_setti
         await reader.commit({place: 9})
     (finding,) = failed(await topics.check(own_settings))
     assert (finding.code, finding.subject) == ("recreated", f"{name}/0")
+
+
+def test_an_input_that_is_another_topic_than_the_states_were_made_from_is_refused_with_the_way_out() -> None:
+    settings = Settings()
+    noted = {"observations": "one", "truths": "two"}
+    assert judge_inputs(settings, noted, {**noted, "commands": "new"}) == []
+    assert judge_inputs(settings, noted, {}) == []
+    (finding,) = judge_inputs(settings, noted, {"observations": "one", "truths": "other"})
+    assert (finding.level, finding.subject, finding.code) == ("fail", "truths", "recreated")
+    assert "palimpsest state export" in finding.advice

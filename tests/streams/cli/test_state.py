@@ -61,7 +61,7 @@ def test_a_fault_is_printed_with_its_place_and_what_to_do(command: Command, appl
     assert ran.code == exits.FAILED
     fault = next(line for line in ran.out.splitlines() if line.startswith("fail: "))
     assert fault.startswith(f"fail: partition {partition}, offset ") and ", bad: " in fault and "state export" in fault
-    assert "1 faults" in ran.err
+    assert "9 entities, 1 fault, 0 harmless" in ran.err
     told = orjson.loads(command("state", "verify", "--json", "-c", application).out)
     assert not told["ok"]
     (one,) = told["faults"]
