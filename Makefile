@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test check lint types layers format schemas dashboard clean
+.PHONY: help setup lock demo test chaos bench check lint types layers format schemas dashboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -27,6 +27,14 @@ demo: .venv/stamp ## Replay Seattle's weather through Kafka with a real model, a
 
 test: .venv/stamp ## All tests: unit, property, and integration on real Kafka and a real model
 	@$(BIN)/python -m pytest $(PYTEST)
+
+chaos: .venv/stamp ## Break real workers on three brokers for a quarter of an hour, and decide from outside (CHAOS="--seed 7")
+	@$(BIN)/python -m tests.chaos $(CHAOS)
+
+bench: .venv/stamp ## Throughput, recovery and failover, beside what it is built on
+	@$(BIN)/python -m bench.throughput
+	@$(BIN)/python -m bench.recovery
+	@$(BIN)/python -m bench.failover
 
 check: .venv/stamp lint types layers ## The fast part: linters, types, layers, and tests without services
 	@$(BIN)/python -m pytest -q -m "not integration" $(PYTEST)
