@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from agents import answers
 from agents.budget import ChatSize, TokenCounter
-from agents.errors import AnswerInvalid, ModelError, PromptTooLong
+from agents.errors import NOT_ASKED, AnswerInvalid, ModelError, PromptTooLong
 from agents.judge import Judged
 from agents.ledger import Ledger
 from agents.models.protocol import CallLimits, LanguageModel, ModelIdentity, Purpose, Reply
@@ -102,6 +103,7 @@ class Asker:
             read=lambda reply: answers.read_forecast(reply, target, reference),
             limit=limit,
             seconds=settings.model.deadline.total_seconds(),
+            entity=state.entity,
         )
         answer = found.value
         if answer is not None and target.kind == "category":
@@ -144,6 +146,8 @@ class Asker:
             read=answers.read_free_text if free else lambda reply: answers.read_evidence(reply, request.schema),
             limit=request.answer_tokens,
             seconds=self._settings.model.rewrite_deadline.total_seconds(),
+            entity=request.entity,
+            fresh=request.again,
         )
         return Proposal(request, found.text, found.value, found.call)
 
@@ -157,10 +161,13 @@ class Asker:
         read: Callable[[Reply], T],
         limit: int,
         seconds: float,
+        entity: str = "",
+        fresh: bool = False,
     ) -> _Found[T]:
-        """Ask, read, and where the answer cannot be used ask once more, within the same λ."""
+        """Ask, read, and where the answer cannot be used ask once more, within the same λ and deadline."""
         call = await self._no_call("")
-        reply, call = await self._complete(messages, purpose, call, schema=schema, limit=limit, seconds=seconds)
+        ask = partial(self._complete, schema=schema, limit=limit, entity=entity, fresh=fresh)
+        reply, call = await ask(messages, purpose, call, seconds=seconds)
         if reply is None:
             return _Found(None, None, call)
         try:
@@ -169,7 +176,8 @@ class Asker:
             again = repair_messages(messages, reply.text, str(error), form)
         if self.counter.count(again, "repair") + limit > self._settings.model.context_budget:
             return _Found(None, reply.text, call.model_copy(update={"error": AnswerInvalid.slug}))
-        second, call = await self._complete(again, "repair", call, schema=schema, limit=limit, seconds=max(seconds - reply.seconds, 1.0))
+        left = max(seconds - reply.waited_seconds - reply.seconds, 1.0)
+        second, call = await ask(again, "repair", call, seconds=left)
         if second is None:
             return _Found(None, reply.text, call)
         try:
@@ -178,17 +186,27 @@ class Asker:
             return _Found(None, second.text, call.model_copy(update={"error": AnswerInvalid.slug}))
 
     async def _complete(
-        self, messages: Messages, purpose: Purpose, call: ModelCall, *, schema: answers.Schema, limit: int, seconds: float
+        self,
+        messages: Messages,
+        purpose: Purpose,
+        call: ModelCall,
+        *,
+        schema: answers.Schema,
+        limit: int,
+        seconds: float,
+        entity: str,
+        fresh: bool,
     ) -> tuple[Reply | None, ModelCall]:
         """One exchange with the backend; the call's record grows by it."""
         size = self.counter.size(messages, purpose, limit)
         limits = CallLimits(answer_tokens=limit, context_tokens=self._settings.model.context_budget, seconds=seconds)
-        counted = {"calls": call.calls + 1, "budgeted_tokens": max(call.budgeted_tokens, size.tokens + limit)}
+        counted = {"budgeted_tokens": max(call.budgeted_tokens, size.tokens + limit)}
         try:
-            reply = await self._model.complete(messages, schema=schema, limits=limits, purpose=purpose)
+            reply = await self._model.complete(messages, schema=schema, limits=limits, purpose=purpose, entity=entity, fresh=fresh)
         except ModelError as error:
             self._tell(purpose, error, size)
-            return None, call.model_copy(update={**counted, "error": error.slug})
+            calls = call.calls + (error.slug not in NOT_ASKED)
+            return None, call.model_copy(update={**counted, "calls": calls, "error": error.slug})
         self._tell(purpose, reply, size)
         call = call.model_copy(update={**counted, **_added(call, reply)})
         if not self.counter.learned(messages, purpose, reply, answer_tokens=limit):
@@ -218,10 +236,13 @@ class _Found(Generic[T]):
 
 
 def _added(call: ModelCall, reply: Reply) -> dict[str, Any]:
+    if reply.remembered:
+        return {"remembered": call.remembered + 1}
     cached = call.cached_tokens
     if reply.cached_tokens is not None:
         cached = (cached or 0) + reply.cached_tokens
     return {
+        "calls": call.calls + 1,
         "prompt_tokens": call.prompt_tokens + (reply.prompt_tokens or 0),
         "cached_tokens": cached,
         "output_tokens": call.output_tokens + reply.output_tokens,

@@ -3,6 +3,8 @@
 AgentError
 ├── ModelError                what a language model's backend can end in; `slug` is a metric label
 │   ├── ModelUnreachable      refused, reset, 502, 503, runner gone: worth another try
+│   ├── ModelAway             not asked: no host has answered lately
+│   ├── ModelOverloaded       not asked: too many calls wait already, or it waited for too long
 │   ├── ModelTimeout          no answer within the deadline
 │   ├── ModelMissing          the server does not have the model
 │   ├── ModelRefused          the request itself is at fault (400, 403): never retried
@@ -27,10 +29,35 @@ class ModelError(AgentError):
 
 
 class ModelUnreachable(ModelError):
-    """The server refused, dropped or never took the connection, or said that it is overloaded."""
+    """The server refused, dropped or never took the connection, or said that it is overloaded.
+
+    Attributes
+    ----------
+    retry_after
+        Seconds after which the server asks to be tried again; None where it does not say.
+    alive
+        The server itself said "not now" with a 4xx: no sign that it is down.
+    """
 
     slug = "unreachable"
     retryable = True
+
+    def __init__(self, *args: object, retry_after: float | None = None, alive: bool = False) -> None:
+        super().__init__(*args)
+        self.retry_after = retry_after
+        self.alive = alive
+
+
+class ModelAway(ModelError):
+    """The call was not made: every host has failed so often that it is left alone for a while."""
+
+    slug = "away"
+
+
+class ModelOverloaded(ModelError):
+    """The call was not made: the queue is full, or too little of its time was left when its turn came."""
+
+    slug = "shed"
 
 
 class ModelTimeout(ModelError):
@@ -55,6 +82,10 @@ class ModelMisbehaved(ModelError):
     """The server answered with something that is no answer."""
 
     slug = "misbehaved"
+
+
+#: Slugs of calls that were never made: they say nothing about the model, only that the moment was wrong.
+NOT_ASKED = frozenset({ModelAway.slug, ModelOverloaded.slug})
 
 
 class AnswerInvalid(AgentError):

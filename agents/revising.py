@@ -1,7 +1,8 @@
 """When an entity's memory is rewritten: upon an outcome, in its own time, in the background, or once more after a failure.
 
 What is asked and what of the answer stands is `agents.rewriting`'s. A model that gives nothing costs no feedback: the next try waits, a
-minute at first and an hour at most. What is frozen is neither rewritten nor relieved of a rule.
+minute at first and an hour at most; always a minute where it was not asked at all, because too much waits for it or it is away. What is
+frozen is neither rewritten nor relieved of a rule.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from datetime import timedelta
 
 from agents import rewriting, rules
 from agents.asking import Asker
-from agents.errors import AnswerInvalid
+from agents.errors import NOT_ASKED, AnswerInvalid
 from agents.rewriting import Proposal, RewriteRequest
 from agents.step import Work
 from schemas.settings import Settings
@@ -39,7 +40,7 @@ class Reviser:
     async def after_outcome(self, work: Work) -> None:
         """Rewrite, or have it wanted, if the policy says so."""
         state = work.state
-        backing_off = state.rewrite_failures > 0 and state.rewrite_wanted is not None and state.rewrite_wanted > work.now
+        backing_off = state.rewrite_wanted is not None and state.rewrite_wanted > work.now
         if backing_off or not rewriting.wants_rewrite(state, self._settings):
             return
         if self._settings.rewrite.mode == "inline":
@@ -87,7 +88,7 @@ class Reviser:
         """Make the next revision of a proposal, or record why not."""
         if proposal.parsed is None and proposal.call.error != AnswerInvalid.slug:
             # The model gave nothing. Feedback stays; the next try waits.
-            self._back_off(work)
+            self._back_off(work, asked=proposal.call.error not in NOT_ASKED)
             return
         work.state, revision = rewriting.apply_proposal(work.state, proposal, self._settings, now=work.now)
         work.set(rewrite_failures=0)
@@ -99,7 +100,11 @@ class Reviser:
         if request is not None:
             self.take(work, await self._asker.rewrite(request))
 
-    def _back_off(self, work: Work) -> None:
+    def _back_off(self, work: Work, *, asked: bool) -> None:
+        if not asked:
+            work.set(rewrite_wanted=work.now + BACKOFF)
+            work.counts["rewrite.shed"] += 1
+            return
         failures = work.state.rewrite_failures + 1
         wait = min(BACKOFF * 2 ** min(failures - 1, 16), LONGEST_BACKOFF)
         work.set(rewrite_wanted=work.now + wait, rewrite_failures=failures)

@@ -59,6 +59,8 @@ class RewriteRequest:
         What the prompt was counted at, its answer's limit included.
     answer_tokens
         Limit of the answer.
+    again
+        The last proposal was refused: a remembered answer will not do, it would be refused again.
     """
 
     entity: str
@@ -71,6 +73,7 @@ class RewriteRequest:
     offered: Mapping[str, Condition] | None = None
     tokens: int = 0
     answer_tokens: int = 1
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,7 @@ def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounte
         offered=offer.conditions,
         tokens=fitted.tokens,
         answer_tokens=limit,
+        again=state.rewrite_attempts > 0,
     )
 
 

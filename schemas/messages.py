@@ -123,6 +123,8 @@ class ModelCall(Frozen):
     digest: str = ""
     backend: str = ""
     calls: Annotated[int, Field(ge=0)] = 1
+    #: Answers to equal questions, asked before or at the same time: not among the calls, and no cost.
+    remembered: Annotated[int, Field(ge=0)] = 0
     prompt_tokens: Annotated[int, Field(ge=0)] = 0
     #: None where the server does not say.
     cached_tokens: Annotated[int, Field(ge=0)] | None = None

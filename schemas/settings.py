@@ -209,9 +209,16 @@ class RewriteSettings(Section):
 class ModelSettings(Section):
     """The language model."""
 
-    backend: Literal["ollama", "embedded", "import"] = "ollama"
+    #: `openai`: any server that speaks the chat completions of OpenAI: vLLM, llama-server, SGLang.
+    backend: Literal["ollama", "openai", "embedded", "import"] = "ollama"
+    #: As the server lists it.
     name: str = "qwen2.5-coder:1.5b"
+    #: Without `/v1` and the like.
     host: str = "http://127.0.0.1:11434"
+    #: Several servers with the same model, in place of `host`: each entity has one of its own, where its prompts are warm.
+    hosts: tuple[str, ...] = ()
+    #: `openai`: sent as a bearer token. Better set as PALIMPSEST__MODEL__API_KEY.
+    api_key: str | None = Field(None, repr=False)
     #: `embedded`: the GGUF file; default: the cached file of `name`.
     path: Path | None = None
     #: `import`: `package.module:function`, called with these settings; returns a `LanguageModel`.
@@ -221,13 +228,33 @@ class ModelSettings(Section):
     threads: Annotated[int, Field(ge=1)] | None = None
     #: λ: bounds every whole prompt together with its answer, in tokens.
     context_budget: Annotated[int, Field(ge=512, le=131_072)] = 4096
-    #: Calls at once; 1 per CPU host.
+    #: Calls at once at each host, from this worker. 1 per CPU host: its cores compute one call no slower than two at once.
     slots: Annotated[int, Field(ge=1, le=1024)] = 1
+    #: Calls that may wait at each host. Beyond, rewrites are put off, then predictions come from the fallback at once. At least
+    #: `worker.window`, where a backlog is to wait for the model instead.
+    queue: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    #: Share of the slots' time that rewrites get while predictions wait; what is left over they get besides. A stream that never rewrites
+    #: never learns, and a rewrite takes as long as some ten predictions: 0.2 is one rewrite to about forty.
+    rewrite_share: Annotated[float, Field(ge=0, le=0.9)] = 0.2
+    #: A rewrite that has waited so long may take its share. About what a rewrite takes on a CPU.
+    rewrite_max_wait: Duration = timedelta(seconds=10)
+    #: With several hosts: calls ahead, for each slot, up to which an entity's calls wait at its own host. Elsewhere its prompt is cold, and
+    #: computing 1200 tokens of it anew takes a CPU as long as some four predictions; on a GPU 1 will do.
+    spill: Annotated[int, Field(ge=0, le=1000)] = 4
     #: Seconds a call may take, its wait for a slot included.
     deadline: Duration = timedelta(seconds=60)
     rewrite_deadline: Duration = timedelta(seconds=120)
     connect_timeout: Duration = timedelta(seconds=2)
-    retries: Annotated[int, Field(ge=0, le=10)] = 1
+    #: Retries over all calls, as a share of them (and ten besides); 0: none. Enough for what is lost by chance, and a load that a server
+    #: in trouble does not notice.
+    retry_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    #: Calls that fail at a host in a row (no connection, 5xx, deadline passed) upon which it is left alone. Each may take its deadline, and
+    #: three are no chance.
+    breaker_failures: Annotated[int, Field(ge=1, le=1000)] = 3
+    #: How long at first; twice as long after each failed try, up to twelve times. A restarted server is found again soon.
+    breaker_pause: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=5)
+    #: Answers kept for equal prompts at temperature 0, about 1 kB each; 0: none. Imported models need a digest for it.
+    answer_cache: Annotated[int, Field(ge=0, le=1_000_000)] = 1024
     keep_alive: str = "-1"
 
     @model_validator(mode="after")
@@ -235,6 +262,35 @@ class ModelSettings(Section):
         if self.backend == "import" and not self.factory:
             raise ValueError('backend = "import" needs factory = "package.module:function"')
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _host_is_the_first(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("hosts") and "host" not in given and isinstance(given["hosts"], list | tuple):
+            return {**given, "host": given["hosts"][0]}
+        return given
+
+    @model_validator(mode="after")
+    def _hosts_are_several(self) -> ModelSettings:
+        if self.hosts and self.backend not in ("ollama", "openai"):
+            raise ValueError(f'hosts belong to servers, backend = "{self.backend}" has none')
+        if self.hosts and self.host not in self.hosts:
+            raise ValueError("either host or hosts")
+        twice = sorted({host for host in self.hosts if self.hosts.count(host) > 1})
+        if twice:
+            raise ValueError(f"named twice in hosts: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _rewrites_can_wait(self) -> ModelSettings:
+        if self.rewrite_max_wait >= self.rewrite_deadline:
+            raise ValueError("rewrite_max_wait must be shorter than rewrite_deadline: its turn would come too late")
+        return self
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """What computes the model: the addresses of its servers, or the name of a backend that is none."""
+        return self.hosts or ((self.host,) if self.backend in ("ollama", "openai") else (self.backend,))
 
 
 class PublishSettings(Section):
@@ -394,5 +450,5 @@ def _explain(where: str, fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return f"{source}: {key}: unknown key"
     message = fault["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(fault["input"], dict) or "password" in key else f" (got {fault['input']!r})"
+    shown = "" if isinstance(fault["input"], dict) or "password" in key or "api_key" in key else f" (got {fault['input']!r})"
     return f"{source}: {key}: {message}{shown}"

@@ -8,29 +8,43 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import ollama
+import psutil
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from agents.errors import ModelError, ModelMissing
 from agents.models.factory import build_model
 from agents.models.protocol import CallLimits, ChatMessage, LanguageModel
 from schemas.codec import DecodeError
 from schemas.mapping import Record, read_command, read_entity, read_observation, read_truth
-from schemas.settings import InputSettings, Settings, SettingsError
+from schemas.settings import InputSettings, ModelSettings, Settings, SettingsError, WorkerSettings
 from schemas.times import format_duration
 from streams import membership, topics, traffic
-from streams.cluster import TopicState, describe, describe_brokers
+from streams.cluster import BrokerLimits, TopicState, broker_limits, describe, describe_brokers
 from streams.errors import KafkaUnavailable
 from streams.findings import Finding, Level
 from streams.kafka import admin
+from streams.membership import Member
 from streams.partitioner import Partitioner, partition_of
 from streams.topics import InputRole
 from streams.traffic import Traffic
 
-#: A broker refuses longer transactions by default (`transaction.max.timeout.ms`), and shorter sessions (`group.min.session.timeout.ms`).
-LONGEST_TRANSACTION, SHORTEST_SESSION = timedelta(minutes=15), timedelta(seconds=6)
+#: Above these a worker that died or hangs leaves its entities alone for longer than most would wait.
+LONG_SESSION, LONG_REBALANCE = timedelta(minutes=2), timedelta(minutes=10)
+#: Above this, what waits for positions to be committed (expiry, deletion) waits long, and a restart repeats much.
+LONG_COMMIT = timedelta(seconds=30)
+#: File systems by what is wrong with them as the place of RocksDB.
+VOLATILE, REMOTE, OF_A_CONTAINER = ("tmpfs", "ramfs"), ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs"), ("overlay", "aufs")
+#: What a worker has by default.
+SESSION = WorkerSettings().session_timeout
+#: Above this the first start of a group is slower than anything else in it.
+LONG_DELAY = timedelta(seconds=10)
 #: Share of a capacity that may be used before bursts make work wait for long.
 COMFORTABLE = 0.7
 #: Tokens a word of the memory takes, by a cautious measure.
@@ -40,21 +54,29 @@ OTHER: dict[Partitioner, Partitioner] = {"murmur2": "crc32", "crc32": "murmur2"}
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Look everything over, and yield findings as they are made."""
-    for finding in [*judge_settings(settings), *judge_deadlines(settings)]:
+    for finding in [
+        *judge_settings(settings),
+        *judge_deadlines(settings),
+        judge_state_dir(settings.state_dir, _file_system(settings.state_dir)),
+    ]:
         yield finding
     try:
         async with admin(settings.kafka) as client:
             brokers = await describe_brokers(client)
+            limits = await _limits(client)
             found = await describe(client, [spec.name for spec in topics.topic_plan(settings)])
             group = await membership.describe_group(client, settings.app, topics.changelog_topic(settings))
     except (KafkaUnavailable, SettingsError) as error:
         yield Finding("fail", "kafka", "unreachable", f"{error}", "`palimpsest services up` starts one on this machine.")
     else:
         yield judge_brokers(brokers.number, brokers.version, settings)
-        for finding in [*await topics.check(settings), *membership.judge(group.members)]:
+        for finding in judge_limits(settings, limits):
+            yield finding
+        for finding in [*await topics.check(settings), *membership.judge(group.members), *judge_members(settings, group.members)]:
             yield finding
         for finding in await _look_at_records(settings, found):
             yield finding
+        yield judge_slots(settings.model, len(group.members), await _slots_offered(settings.model))
     async for finding in _look_at_model(settings):
         yield finding
 
@@ -97,6 +119,20 @@ def _undone(settings: Settings) -> Iterator[Finding]:
         yield warn("truths.tolerance", text, "Set it to about half the time between two observations.")
     if settings.model.backend == "ollama" and settings.model.keep_alive.rstrip("smh") == "0":
         yield warn("model.keep_alive", "the model is unloaded after each call, and loaded again by the next.", '"-1" keeps it loaded.')
+    if settings.worker.window > settings.model.queue + settings.model.slots:
+        text = f"of {settings.worker.window} records worked on at once {settings.model.queue} may wait for the model: the others fall back."
+        yield warn("model.queue", text, "Raise it to worker.window; a backlog waits for the model then.")
+    places = len(settings.model.places)
+    if settings.worker.window < settings.model.slots * places:
+        text = (
+            f"{settings.worker.window} records are worked on at once: of {settings.model.slots * places} slots of the model some stay idle."
+        )
+        yield warn("worker.window", text, "Raise it to twice the slots or more.")
+    pairs = _bytes_of_pairs(settings)
+    if pairs > settings.bounds.record / 2:
+        labels, record = len(settings.target.labels), settings.bounds.record
+        text = f"counts of what follows what among {labels} labels may take {pairs} of the {record} bytes of a record."
+        yield warn("bounds.record", text, "Raise it, or shorten the labels: a full record refuses what comes.")
     memory_tokens = settings.memory.words * TOKENS_PER_WORD
     if memory_tokens > settings.model.context_budget / 2:
         text = f"{settings.memory.words} words may take {memory_tokens:.0f} of the {settings.model.context_budget} tokens of a prompt."
@@ -105,6 +141,13 @@ def _undone(settings: Settings) -> Iterator[Finding]:
         yield warn("kafka.security_protocol", "the password goes over the network in clear text.", "Use SASL_SSL.")
     if settings.kafka.security_protocol.endswith("SSL") and not settings.kafka.ssl_check_hostname:
         yield warn("kafka.ssl_check_hostname", "any certificate of the authority passes for the broker's.", "Set it to true.")
+
+
+def _bytes_of_pairs(settings: Settings) -> int:
+    """What the counts of label followed by label come to in a state, once every pair has been seen (`agents.experts`)."""
+    labels = settings.target.labels
+    # Each as a key in quotes, with a colon, a small number and a comma.
+    return (len(labels) + 2) * sum(len(label.encode()) + 7 for label in labels)
 
 
 def _unmapped(settings: Settings) -> Iterator[Finding]:
@@ -141,20 +184,97 @@ def judge_deadlines(settings: Settings) -> list[Finding]:
         text = f"a call may take {call} (model.deadline), and a worker that hands over waits {drain}: calls are cut short."
         advice = "The next owner makes them again. Raise worker.drain_deadline."
         findings.append(Finding("warn", "worker.drain_deadline", "deadlines", text, advice))
-    if worker.session_timeout < SHORTEST_SESSION:
-        text = f"{format_duration(worker.session_timeout)} is less than brokers allow by default (group.min.session.timeout.ms, 6 s)."
+    if worker.session_timeout > LONG_SESSION:
+        text = f"a worker that died is missed after {format_duration(worker.session_timeout)}; until then nobody has its entities."
         findings.append(Finding("warn", "worker.session_timeout", "deadlines", text, "Set 10 s to 45 s."))
-    if worker.transaction_timeout > LONGEST_TRANSACTION:
-        text = f"{format_duration(worker.transaction_timeout)} is more than brokers allow by default (transaction.max.timeout.ms, 15 min)."
-        findings.append(Finding("fail", "worker.transaction_timeout", "deadlines", text, "Set 60 s."))
-    elif worker.transaction_timeout < timedelta(seconds=10):
+    if worker.rebalance_timeout > LONG_REBALANCE:
+        text = f"all workers wait up to {format_duration(worker.rebalance_timeout)} for one that hangs while partitions are handed over."
+        advice = "Half a minute above worker.drain_deadline will do."
+        findings.append(Finding("warn", "worker.rebalance_timeout", "deadlines", text, advice))
+    if worker.commit_interval > LONG_COMMIT:
+        text = f"positions are committed every {format_duration(worker.commit_interval)}: expiry waits so long, a restart repeats so much."
+        findings.append(Finding("warn", "worker.commit_interval", "deadlines", text, "1 s costs next to nothing."))
+    if worker.transaction_timeout < timedelta(seconds=10):
         text = f"a broker that is away for {format_duration(worker.transaction_timeout)} makes every worker start again."
         findings.append(Finding("warn", "worker.transaction_timeout", "deadlines", text, "Set 60 s."))
     nested = f"call {call} <= drain {drain} < rebalance {format_duration(worker.rebalance_timeout)}."
     return findings or [Finding("ok", "deadlines", "deadlines", nested)]
 
 
+# --- the state's directory ----------------------------------------------------------------------------------------------------
+
+
+def judge_state_dir(path: Path, file_system: str) -> Finding:
+    """Is the disk that the state is kept on one that stays, and is near; pure."""
+    subject, where = "worker.state_dir", f"{path} is on {file_system}"
+    if file_system in VOLATILE:
+        text = f"{where}: it takes memory, and after a restart of the machine all states are read back from Kafka."
+        return Finding("warn", subject, "state-dir", text, "Name a directory on a disk.")
+    if file_system in REMOTE:
+        text = f"{where}: RocksDB waits for the network at every read, and its locks may not hold."
+        return Finding("warn", subject, "state-dir", text, "Name a directory on a local disk; Kafka has the copy that survives it.")
+    if file_system in OF_A_CONTAINER:
+        text = f"{where}, a container's own layer: a new container reads all states back from Kafka first."
+        return Finding("ok", subject, "state-dir", text, "A volume there would save that.")
+    return Finding("ok", subject, "state-dir", f"{where}.")
+
+
+def _file_system(path: Path) -> str:
+    """What the directory, or the nearest one above it that exists, is on."""
+    there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists()).resolve()
+    mounts = [mount for mount in psutil.disk_partitions(all=True) if there.is_relative_to(mount.mountpoint)]
+    # Of several on one place the last covers the others.
+    return max(mounts, key=lambda mount: len(mount.mountpoint)).fstype if mounts else "an unknown file system"
+
+
 # --- Kafka --------------------------------------------------------------------------------------------------------------------
+
+
+def judge_limits(settings: Settings, limits: BrokerLimits) -> list[Finding]:
+    """Do the brokers take sessions and transactions as long as the settings want them; pure."""
+    worker, findings = settings.worker, []
+    session, shortest, longest = worker.session_timeout, limits.shortest_session, limits.longest_session
+    if not shortest <= session <= longest:
+        allowed = f"{format_duration(shortest)} to {format_duration(longest)} (group.min.session.timeout.ms, group.max.session.timeout.ms)"
+        text = f"{format_duration(session)}, and the brokers allow {allowed}: no worker can join its group."
+        findings.append(
+            Finding("fail", "worker.session_timeout", "limits", text, f"Set {format_duration(max(shortest, min(longest, SESSION)))}.")
+        )
+    if worker.transaction_timeout > limits.longest_transaction:
+        allowed = f"{format_duration(limits.longest_transaction)} (transaction.max.timeout.ms)"
+        text = f"{format_duration(worker.transaction_timeout)}, and the brokers allow {allowed}: no worker can write."
+        findings.append(Finding("fail", "worker.transaction_timeout", "limits", text, "Set 1m."))
+    if limits.initial_rebalance_delay > LONG_DELAY:
+        delay = format_duration(limits.initial_rebalance_delay)
+        text = f"the brokers let the first worker of a group wait {delay} for others (group.initial.rebalance.delay.ms)."
+        findings.append(Finding("warn", "kafka", "limits", text, "3 s is Kafka's own; a lone worker restarts sooner with 0."))
+    text = f"sessions of {format_duration(session)} and transactions of {format_duration(worker.transaction_timeout)} are allowed."
+    return findings or [Finding("ok", "kafka", "limits", text)]
+
+
+async def _limits(client: AIOKafkaAdminClient) -> BrokerLimits:
+    try:
+        return await broker_limits(client)
+    except KafkaError:
+        # Many clusters tell their settings to administrators only; most have left these as they are.
+        return BrokerLimits()
+
+
+def judge_members(settings: Settings, members: Sequence[Member]) -> list[Finding]:
+    """Do the settings fit the workers that run now; pure. Nothing is said where none runs."""
+    worker, findings = settings.worker, []
+    if 0 < len(members) <= worker.standby_replicas:
+        running = "1 worker runs" if len(members) == 1 else f"{len(members)} workers run"
+        text = f"each partition should have {worker.standby_replicas} others standing by, and {running}: not all of them can."
+        advice = "Start more workers, or lower it: what nobody stands by for is read back from Kafka when its worker dies."
+        findings.append(Finding("warn", "worker.standby_replicas", "standby", text, advice))
+    own = membership.advertised_url(worker, worker.http_port)
+    for member in members:
+        if worker.instance_id is not None and member.id[:-37] == worker.instance_id and member.url not in ("", own):
+            text = f"a worker of the name {worker.instance_id} runs at {member.url}, and this one would be at {own}."
+            advice = "Of two workers with one name the group throws out the first. Give each its own, such as a StatefulSet's pod name."
+            findings.append(Finding("warn", "worker.instance_id", "shared-name", text, advice))
+    return findings
 
 
 def judge_brokers(number: int, version: str, settings: Settings) -> Finding:
@@ -274,7 +394,7 @@ def _judge_throughput(settings: Settings, seen: Traffic) -> Iterator[Finding]:
     rewrite = settings.rewrite
     share = {"every": 1.0, "surprise": 1.0 / rewrite.after, "never": 0.0}[rewrite.policy]
     cost = seen.prediction_seconds + share * (seen.rewrite_seconds or 0.0)
-    capacity = settings.model.slots / cost
+    capacity = settings.model.slots * len(settings.model.places) / cost
     text = f"{seen.rate:.3g} observations/s in the last hour; the model serves {capacity:.3g}/s a worker ({cost:.2g} s each)."
     advice = "More slots or hosts for the model, more workers, a smaller model, or fewer rewrites."
     if seen.rate <= COMFORTABLE * capacity:
@@ -315,16 +435,34 @@ def _seconds(value: float) -> str:
 
 
 async def _look_at_model(settings: Settings) -> AsyncIterator[Finding]:
-    try:
-        model = build_model(settings.model)
-    except (ModelError, SettingsError) as error:
-        yield Finding("fail", "model", "settings", str(error))
-        return
-    try:
-        async for finding in examine_model(settings, model):
-            yield finding
-    finally:
-        await model.close()
+    """Look at the model; where it has several hosts, at each of them by itself."""
+    digests: dict[str, str] = {}
+    for place in settings.model.places:
+        alone = settings.model.model_copy(update={"host": place, "hosts": ()}) if settings.model.hosts else settings.model
+        subject = f"model at {place}" if settings.model.hosts else "model"
+        try:
+            model = build_model(alone)
+        except (ModelError, SettingsError) as error:
+            yield Finding("fail", subject, "settings", str(error))
+            continue
+        try:
+            async for finding in examine_model(settings.model_copy(update={"model": alone}), model):
+                yield replace(finding, subject=subject) if finding.subject == "model" else finding
+                if finding.code == "answers":
+                    digests[place] = (await model.identify()).digest
+        finally:
+            await model.close()
+    if different := judge_digests(digests):
+        yield different
+
+
+def judge_digests(digests: Mapping[str, str]) -> Finding | None:
+    """Is it one model that the hosts have; pure. None where it is, or where it cannot be told apart."""
+    if len(set(digests.values())) < 2:
+        return None
+    text = "the hosts have different models under one name: " + ", ".join(f"{digest[:12]} at {place}" for place, digest in digests.items())
+    advice = "Workers ask only those that have the same as the first that answered. Pull the model on all of them."
+    return Finding("fail", "model.hosts", "different", f"{text}.", advice)
 
 
 async def examine_model(settings: Settings, model: LanguageModel) -> AsyncIterator[Finding]:
@@ -347,6 +485,48 @@ async def examine_model(settings: Settings, model: LanguageModel) -> AsyncIterat
     if settings.model.backend == "ollama":
         for finding in await _look_at_context(settings):
             yield finding
+
+
+def judge_slots(model: ModelSettings, workers: int, offered: int | None) -> Finding:
+    """Do the workers together ask each host for more calls at once than it computes; pure.
+
+    Parameters
+    ----------
+    workers
+        Running ones; where none does, one is reckoned with.
+    offered
+        Calls that a host says it computes at once; None: it does not say.
+    """
+    workers = max(1, workers)
+    wanted = workers * model.slots
+    asking = f"{workers} workers ask" if workers > 1 else "a worker asks"
+    text = f"{asking} each host of the model for up to {wanted} calls at once"
+    rest = "the rest waits in its own line, where rewrites stand before predictions"
+    advice = "Lower model.slots, or give the workers more hosts (model.hosts)."
+    if offered is not None:
+        if wanted <= offered:
+            return Finding("ok", "model.slots", "slots", f"{text}, and it computes {offered}.")
+        return Finding("warn", "model.slots", "slots", f"{text}, and it computes {offered}: {rest}.", advice)
+    if model.backend == "ollama" and wanted > 1:
+        advice = f"{advice} Or set OLLAMA_NUM_PARALLEL to {wanted} where it runs, if its processors bear that."
+        level: Level = "warn" if workers > 1 else "ok"
+        return Finding(level, "model.slots", "slots", f"{text}. Ollama computes 1 unless OLLAMA_NUM_PARALLEL says more: {rest}.", advice)
+    return Finding("ok", "model.slots", "slots", f"{text}.")
+
+
+async def _slots_offered(model: ModelSettings) -> int | None:
+    """What llama-servers say that each of them computes at once; other servers do not tell."""
+    if model.backend != "openai":
+        return None
+    headers = {"Authorization": f"Bearer {model.api_key}"} if model.api_key else {}
+    offered = []
+    async with httpx.AsyncClient(headers=headers, timeout=10.0) as client:
+        for place in model.places:
+            try:
+                offered.append(int((await client.get(f"{place.rstrip('/')}/props")).json()["total_slots"]))
+            except (httpx.HTTPError, ValueError, KeyError, TypeError):  # not there, or of another make
+                continue
+    return min(offered, default=None)
 
 
 async def _look_at_context(settings: Settings) -> list[Finding]:

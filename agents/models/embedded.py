@@ -87,7 +87,14 @@ class EmbeddedModel:
         self._count = lru_cache(maxsize=COUNTED)(self._ask_for_count)
 
     async def complete(
-        self, messages: Sequence[ChatMessage], *, schema: Mapping[str, Any] | None, limits: CallLimits, purpose: Purpose
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        schema: Mapping[str, Any] | None,
+        limits: CallLimits,
+        purpose: Purpose,
+        entity: str = "",
+        fresh: bool = False,
     ) -> Reply:
         """Answer a chat; see `LanguageModel`. `seconds` of the reply do not count the wait for the thread."""
         request: dict[str, Any] = {

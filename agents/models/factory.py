@@ -11,8 +11,8 @@ from agents.models.protocol import LanguageModel
 from schemas.settings import ModelSettings, SettingsError
 
 
-def build_model(settings: ModelSettings) -> LanguageModel:
-    """Return the model of the settings' backend, with a `Gate` in front. Connects to nothing and loads nothing yet.
+def build_model(settings: ModelSettings) -> Gate:
+    """Return the model of the settings' backend, with a `Gate` in front of its hosts. Connects to nothing and loads nothing yet.
 
     Raises
     ------
@@ -21,12 +21,12 @@ def build_model(settings: ModelSettings) -> LanguageModel:
     ModelMissing
         No path is given for an embedded model, and no file is known under its name.
     ModelRefused
-        `host` is no address.
+        A host is no address.
     """
-    return Gate(_backend(settings), settings)
+    return Gate({place: _backend(settings, place) for place in settings.places}, settings)
 
 
-def _backend(settings: ModelSettings) -> LanguageModel:
+def _backend(settings: ModelSettings, place: str) -> LanguageModel:
     if settings.backend == "import":
         return _imported(settings)
     if settings.backend == "embedded":
@@ -40,11 +40,23 @@ def _backend(settings: ModelSettings) -> LanguageModel:
             seed=settings.seed,
             threads=settings.threads,
         )
+    if settings.backend == "openai":
+        from agents.models.openai import OpenAIModel
+
+        return OpenAIModel(
+            settings.name,
+            place,
+            api_key=settings.api_key,
+            temperature=settings.temperature,
+            seed=settings.seed,
+            connect_timeout=settings.connect_timeout,
+            connections=settings.slots,
+        )
     from agents.models.ollama import OllamaModel
 
     return OllamaModel(
         settings.name,
-        settings.host,
+        place,
         temperature=settings.temperature,
         seed=settings.seed,
         threads=settings.threads,

@@ -15,7 +15,6 @@ Behaviour of the server by its source, v0.11.4 and v0.33.0; of the client by tes
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,9 @@ import ollama
 from pydantic import BaseModel, ConfigDict
 
 from agents.errors import ModelError, ModelMisbehaved, ModelMissing, ModelRefused, ModelTimeout, ModelUnreachable
+from agents.models.addresses import is_loopback
 from agents.models.protocol import CallLimits, ChatMessage, ModelIdentity, Purpose, Reply
+from agents.models.retrying import retry_after
 
 #: The template of a model whose chat format the server does not know: prompts would reach it bare, roles and all left out.
 RAW_TEMPLATE = "{{ .Prompt }}"
@@ -138,13 +139,20 @@ class OllamaModel:
             self._client = ollama.AsyncClient(
                 host=host,
                 limits=httpx.Limits(max_connections=connections + 2, max_keepalive_connections=connections + 2),
-                trust_env=not _is_loopback(host),
+                trust_env=not is_loopback(host),
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise ModelRefused(f"the model's host {host!r} is no address such as http://127.0.0.1:11434: {error}") from error
 
     async def complete(
-        self, messages: Sequence[ChatMessage], *, schema: Mapping[str, Any] | None, limits: CallLimits, purpose: Purpose
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        schema: Mapping[str, Any] | None,
+        limits: CallLimits,
+        purpose: Purpose,
+        entity: str = "",
+        fresh: bool = False,
     ) -> Reply:
         """Answer a chat; see `LanguageModel`. The purpose makes no difference to the server."""
         body: dict[str, Any] = {
@@ -238,7 +246,8 @@ class OllamaModel:
         try:
             return await self._client._request(kind, method, path, json=body, timeout=timeout)
         except ollama.ResponseError as error:
-            raise self._failure(error.status_code, str(error.error)) from error
+            headers = error.__context__.response.headers if isinstance(error.__context__, httpx.HTTPStatusError) else {}
+            raise self._failure(error.status_code, str(error.error), headers) from error
         except httpx.ConnectTimeout as error:
             raise ModelUnreachable(f"{self._where} took no connection within {timeout.connect} s") from error
         except httpx.TimeoutException as error:
@@ -253,19 +262,17 @@ class OllamaModel:
             # The client fails on an error body that is JSON but no object while it handles the status, which is therefore still there.
             if isinstance(error.__context__, httpx.HTTPStatusError):
                 response = error.__context__.response
-                raise self._failure(response.status_code, response.text) from error
+                raise self._failure(response.status_code, response.text, response.headers) from error
             raise ModelMisbehaved(f"{self._where} sent no answer that can be read: {_named(error)}") from error
 
-    def _failure(self, status: int, text: str) -> ModelError:
+    def _failure(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> ModelError:
         """Return the error that a status other than success stands for."""
         said = f"{self._where} answered {status}: {text.strip()[:SHOWN]}"
         if status == 404 and "model" in text.lower():
             return ModelMissing(f"{said}; `palimpsest models pull {self._name}` gets it")
-        if status in NOT_NOW:
-            return ModelUnreachable(said)
-        if status < 500 or status == 501 or AT_FAULT.search(text):
+        if status not in NOT_NOW and (status < 500 or status == 501 or AT_FAULT.search(text)):
             return ModelRefused(said)
-        return ModelUnreachable(said)
+        return ModelUnreachable(said, retry_after=retry_after(headers or {}), alive=status in NOT_NOW)
 
 
 def _keep_alive(text: str) -> float | str:
@@ -275,15 +282,6 @@ def _keep_alive(text: str) -> float | str:
     except ValueError:
         return text
     return int(seconds) if seconds.is_integer() else seconds
-
-
-def _is_loopback(host: str) -> bool:
-    name = host.split("://", 1)[-1].split("/", 1)[0]
-    name = name[1:].split("]", 1)[0] if name.startswith("[") else name.rsplit(":", 1)[0]
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
 
 
 def _named(error: BaseException) -> str:

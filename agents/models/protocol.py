@@ -1,6 +1,7 @@
 """What the loop needs of a language model: one coroutine.
 
-Deadlines, retries and slots are not a backend's business; they stand in front of it.
+Deadlines, retries, slots, routing and remembering are not a backend's business; they stand in front of it (`agents.models.gate`). A backend
+speaks to one server.
 """
 
 from __future__ import annotations
@@ -65,6 +66,11 @@ class Reply:
         Wall time of the call, measured on this side.
     load_seconds, prompt_seconds, generate_seconds
         The server's own account; 0 where it gives none. What is missing to `seconds` is its queue.
+    waited_seconds
+        On this side, from the call's arrival until it was sent for the last time: for a slot, for earlier tries, for another call that is
+        shared. Not in `seconds`.
+    remembered
+        No call was made for it: it is the answer to an equal question, now or before. Tokens are those of that call, seconds are 0.
     """
 
     text: str
@@ -76,15 +82,31 @@ class Reply:
     load_seconds: float = 0.0
     prompt_seconds: float = 0.0
     generate_seconds: float = 0.0
+    waited_seconds: float = 0.0
+    remembered: bool = False
 
 
 class LanguageModel(Protocol):
     """A frozen language model."""
 
     async def complete(
-        self, messages: Sequence[ChatMessage], *, schema: Mapping[str, Any] | None, limits: CallLimits, purpose: Purpose
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        schema: Mapping[str, Any] | None,
+        limits: CallLimits,
+        purpose: Purpose,
+        entity: str = "",
+        fresh: bool = False,
     ) -> Reply:
         """Answer a chat; with `schema` the text is constrained to that JSON Schema.
+
+        Parameters
+        ----------
+        entity
+            Whose prompt it is: calls of one entity go where its prompt's prefix is warm. Empty: anywhere. Means nothing to one server.
+        fresh
+            A remembered answer will not do, because that was refused. Means nothing to what remembers none.
 
         Raises
         ------

@@ -39,6 +39,8 @@ class Call:
     schema: Schema | None
     limits: CallLimits
     purpose: Purpose
+    entity: str = ""
+    fresh: bool = False
 
 
 class ScriptedModel:
@@ -72,8 +74,17 @@ class ScriptedModel:
         self._tokens = tokens
         self._name = name
 
-    async def complete(self, messages: Sequence[ChatMessage], *, schema: Schema | None, limits: CallLimits, purpose: Purpose) -> Reply:
-        self.calls.append(Call(tuple(messages), schema, limits, purpose))
+    async def complete(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        schema: Schema | None,
+        limits: CallLimits,
+        purpose: Purpose,
+        entity: str = "",
+        fresh: bool = False,
+    ) -> Reply:
+        self.calls.append(Call(tuple(messages), schema, limits, purpose, entity, fresh))
         if self._latency is not None:
             await self._latency()
         line = self._answer(messages, schema, purpose)

@@ -333,6 +333,58 @@ def _model(board: dashboard.Dashboard) -> None:
             low=0,
         ),
         _graph("Predictions without the model, by error", "short", _rate("palimpsest_fallback_predictions_total", "error"), low=0),
+        _graph(
+            "Slots held",
+            "short",
+            _rate("palimpsest_model_busy_seconds_total", "kind"),
+            ("sum(palimpsest_model_slots{@})", "slots"),
+            says="Slots held at once, on average, by what holds them. Near the number of slots there is more to do than the model can.",
+            low=0,
+        ),
+        _graph(
+            "Waiting for a slot",
+            "short",
+            ("sum by (kind) (palimpsest_model_waiting{@})", "{{kind}}s"),
+            says="Calls in line, at all hosts.",
+            stacked=True,
+            low=0,
+        ),
+        _graph(
+            "Wait for a slot",
+            "s",
+            *_quantiles("palimpsest_model_wait_seconds", "purpose", "{{purpose}}"),
+            says="From a call's arrival until it was sent for good, earlier tries included. Calls that were answered.",
+            low=0,
+        ),
+        _graph(
+            "Put off, cut, tried again",
+            "short",
+            (
+                'sum by (purpose, outcome) (rate(palimpsest_model_calls_total{@,outcome=~"shed|away"}[$__rate_interval]))',
+                "{{purpose}} {{outcome}}",
+            ),
+            ("sum(rate(palimpsest_model_rewrites_cut_total{@}[$__rate_interval]))", "rewrites cut for a prediction"),
+            ("sum by (outcome) (rate(palimpsest_model_retries_total{@}[$__rate_interval]))", "retries {{outcome}}"),
+            says="shed: too much waits; away: all breakers are open. Feedback is kept then, and predictions come from the fallback.",
+            low=0,
+        ),
+        _graph(
+            "Breakers",
+            "short",
+            ("max by (host, instance) (palimpsest_model_breaker_state{@})", "{{host}} {{instance}}"),
+            says="0 closed, 1 about to try, 2 open: the host has failed time and again and is left alone.",
+            low=0,
+            high=2,
+        ),
+        _graph(
+            "Tokens by purpose",
+            "short",
+            ("sum by (purpose) (rate(palimpsest_model_input_tokens_total{@}[$__rate_interval]))", "{{purpose}} in"),
+            ("sum by (purpose) (rate(palimpsest_model_output_tokens_total{@}[$__rate_interval]))", "{{purpose}} out"),
+            ("sum by (purpose) (rate(palimpsest_model_remembered_total{@}[$__rate_interval]))", "{{purpose}} remembered, answers"),
+            says="Per second. Remembered: answers to equal questions, which cost no tokens.",
+            low=0,
+        ),
     ):
         board.with_panel(panel)
 

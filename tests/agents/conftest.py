@@ -124,13 +124,14 @@ class ScriptedAsker:
     score
         The judge's verdict.
     propose
-        What a rewrite proposes; None for a model that fails.
+        What a rewrite proposes; None for a model that fails, with the slug `failure`.
     """
 
     def __init__(self) -> None:
         self.answer: Callable[[Observation], Value | None] = lambda observation: float(observation.values.get("value", 0.0)) + 1.0
         self.score: float | None = 0.9
         self.propose: ProposedRewrite | None = ProposedRewrite(notes=("Wind turns before rain.",))
+        self.failure = "unreachable"
         self.counter = CharacterCounter()
         self.states: list[EntityState] = []
         self.judged: list[Answer] = []
@@ -148,7 +149,7 @@ class ScriptedAsker:
 
     async def rewrite(self, request: RewriteRequest) -> Proposal:
         self.rewrites.append(request)
-        error = "" if self.propose is not None else "unreachable"
+        error = "" if self.propose is not None else self.failure
         return Proposal(request, None if error else "{}", self.propose, ModelCall(name="scripted", error=error))
 
 

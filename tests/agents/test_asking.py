@@ -1,10 +1,10 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from agents.asking import Asker
 from agents.budget import TokenCounter
-from agents.errors import ModelTimeout, ModelUnreachable
+from agents.errors import ModelAway, ModelOverloaded, ModelTimeout, ModelUnreachable
 from agents.models.protocol import Reply
 from agents.models.scripted import ScriptedModel
 from agents.rewriting import request_rewrite
@@ -152,3 +152,47 @@ async def test_whatever_is_sent_is_within_the_budget_that_its_record_states(labe
     asked = await predict(made, state_of(settings, SMOG * 3))
     sent = [sum(len(message.content) for message in call.messages) + call.limits.answer_tokens for call in model.calls]
     assert max(sent) <= asked.call.budgeted_tokens <= 1024
+
+
+async def test_each_call_says_whose_it_is_so_that_it_finds_its_warm_prompt(label_settings, state_of):
+    settings = label_settings()
+    state = state_of(settings, SMOG)
+    made, model = asker(settings, "{}", '{"b_answer":"high"}', '{"a_rules":[],"b_note":""}')
+    await predict(made, state)
+    await made.rewrite(request_rewrite(state, settings, made.counter))
+    assert [(call.purpose, call.entity, call.fresh) for call in model.calls] == [
+        ("predict", state.entity, False),
+        ("repair", state.entity, False),
+        ("rewrite", state.entity, False),
+    ]
+
+
+async def test_a_rewrite_after_a_refused_one_asks_for_a_fresh_answer(label_settings, state_of):
+    settings = label_settings()
+    state = state_of(settings, SMOG).model_copy(update={"rewrite_attempts": 1})
+    made, model = asker(settings, "{}", '{"a_rules":[],"b_note":""}')
+    await made.rewrite(request_rewrite(state, settings, made.counter))
+    assert [(call.purpose, call.fresh) for call in model.calls] == [("rewrite", True), ("repair", True)]
+
+
+async def test_a_remembered_answer_is_reported_apart_and_costs_nothing(label_settings):
+    remembered = Reply('{"b_answer":"high"}', "stop", prompt_tokens=900, cached_tokens=800, output_tokens=9, remembered=True)
+    made, _ = asker(label_settings(), remembered)
+    asked = await predict(made)
+    assert asked.answer.value == "high"
+    call = asked.call
+    assert (call.calls, call.remembered, call.prompt_tokens, call.cached_tokens, call.output_tokens) == (0, 1, 0, None, 0)
+
+
+@pytest.mark.parametrize("error", [ModelOverloaded("full"), ModelAway("down")])
+async def test_a_call_that_was_not_made_is_not_counted(label_settings, error):
+    made, _ = asker(label_settings(), error)
+    asked = await predict(made)
+    assert (asked.call.calls, asked.call.error) == (0, error.slug)
+
+
+async def test_a_repair_has_what_is_left_of_the_deadline_waiting_included(label_settings):
+    settings = label_settings(model={"deadline": timedelta(seconds=60)})
+    made, model = asker(settings, Reply("{}", "stop", seconds=5.0, waited_seconds=40.0), '{"b_answer":"high"}')
+    await predict(made)
+    assert [call.limits.seconds for call in model.calls] == [60.0, 15.0]

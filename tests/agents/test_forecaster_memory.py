@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from agents import memory
 from agents.answers import ProposedRewrite
 from agents.forecaster import Forecaster, Step
@@ -94,6 +96,28 @@ async def test_a_model_that_fails_keeps_the_feedback_and_is_asked_again_after_a_
     healed = await core.due(again.state, now=failed_at + 3 * MINUTE, truths_read=True)
     assert healed.counts == {"rewrite.accepted": 1}
     assert (healed.state.rewrite_wanted, healed.state.rewrite_failures, healed.state.feedback) == (None, 0, ())
+
+
+@pytest.mark.parametrize("failure", ["shed", "away"])
+async def test_a_rewrite_that_was_not_asked_waits_a_minute_each_time_and_is_no_failure_of_the_model(given: Any, failure: str) -> None:
+    asker = asker_of(given, None)
+    asker.failure = failure
+    core = given.forecaster(asker, **EVERY)
+    state = (await outcome(given, core, given.state(), 0)).state
+    for minutes in (1, 2, 3):
+        assert (len(state.feedback), state.rewrite_wanted, state.rewrite_failures) == (1, given.at(1) + minutes * MINUTE, 0)
+        step = await core.due(state, now=given.at(1) + minutes * MINUTE, truths_read=True)
+        assert step.counts == {"rewrite.shed": 1}
+        state = step.state
+
+    asked = len(asker.rewrites)
+    state = (await core.observe(state, given.observation(0.5, None), now=given.at(1), offset=1)).state
+    state = (await core.learn(state, given.truth(of="o0.5", value="rain"), now=given.at(1) + 3.5 * MINUTE)).state
+    assert len(asker.rewrites) == asked, "an outcome asks before its time"
+
+    asker.propose = A_NOTE
+    healed = await core.due(state, now=given.at(1) + 4 * MINUTE, truths_read=True)
+    assert (healed.state.rewrite_wanted, healed.state.feedback) == (None, ())
 
 
 async def test_outcomes_that_come_while_it_waits_do_not_ask_a_failing_model_again(given: Any) -> None:

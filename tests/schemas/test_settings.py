@@ -127,6 +127,37 @@ def test_commands_have_their_own_form_so_their_entity_is_in_the_field_or_the_key
 
 
 def test_entities_may_not_be_forgotten_while_their_predictions_wait() -> None:
-    with pytest.raises(SettingsError, match="longer than truths.expire_after"):
+    with pytest.raises(SettingsError, match=r"longer than truths\.expire_after"):
         load_settings(entity_ttl="1h", truths={"expire_after": "1h"})
     assert load_settings(entity_ttl="2h", truths={"expire_after": "1h"}).entity_ttl == timedelta(hours=2)
+
+
+def test_several_hosts_take_the_place_of_one() -> None:
+    settings = load_settings(model={"hosts": ["http://a:1", "http://b:1"]}).model
+    assert settings.places == ("http://a:1", "http://b:1")
+    assert settings.host == "http://a:1", "whoever asks one host asks the first"
+    assert load_settings(model={"host": "http://a:1"}).model.places == ("http://a:1",)
+    assert load_settings(model={"backend": "embedded"}).model.places == ("embedded",)
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ('host = "http://c:1"\nhosts = ["http://a:1", "http://b:1"]', "either host or hosts"),
+        ('hosts = ["http://a:1", "http://a:1"]', "named twice in hosts: http://a:1"),
+        ('backend = "embedded"\nhosts = ["http://a:1"]', 'backend = "embedded" has none'),
+        ('rewrite_max_wait = "2m"', "shorter than rewrite_deadline"),
+        ("rewrite_share = 1.0", "less than or equal to 0.9"),
+        ("retries = 1", "unknown key"),
+    ],
+)
+def test_what_stands_in_front_of_the_model_must_make_sense(file: Path, text: str, allowed: str) -> None:
+    assert allowed in fault(file, f"[model]\n{text}")
+
+
+def test_the_models_key_comes_from_a_variable_and_is_shown_nowhere(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "hunter2" not in fault(file, '[model]\napi_key = ["hunter2"]')
+    monkeypatch.setenv("PALIMPSEST__MODEL__API_KEY", "hunter2")
+    settings = load_settings()
+    assert settings.model.api_key == "hunter2"
+    assert "hunter2" not in repr(settings)

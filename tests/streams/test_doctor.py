@@ -368,6 +368,32 @@ def test_workers_that_together_ask_a_host_for_more_than_it_computes_are_warned_o
     assert bool(finding.advice) or level == "ok"
 
 
+def test_hosts_that_have_different_models_under_one_name_are_a_fault() -> None:
+    assert doctor.judge_digests({}) is None
+    assert doctor.judge_digests({"http://a": "abc", "http://b": "abc"}) is None
+    finding = doctor.judge_digests({"http://a": "abc", "http://b": "def"})
+    assert finding is not None
+    assert (finding.level, finding.subject) == ("fail", "model.hosts")
+    assert "def at http://b" in finding.text
+
+
+async def test_each_of_several_hosts_is_looked_at_by_itself() -> None:
+    async def models(request: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "tiny", "owned_by": "llamacpp"}]})
+
+    async def chat(request: web.Request) -> web.Response:
+        return web.json_response({"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]})
+
+    application = web.Application()
+    application.router.add_get("/v1/models", models)
+    application.router.add_post("/v1/chat/completions", chat)
+    async with TestServer(application) as server:
+        hosts = (str(server.make_url("")), "http://127.0.0.1:1")
+        settings = Settings(model={"backend": "openai", "name": "tiny", "hosts": hosts, "retry_share": 0.0})
+        findings = [finding async for finding in doctor._look_at_model(settings)]
+    assert [(finding.subject, finding.level) for finding in findings] == [(f"model at {hosts[0]}", "ok"), (f"model at {hosts[1]}", "fail")]
+
+
 async def test_a_llama_server_tells_how_much_it_computes_at_once_and_others_do_not() -> None:
     async def props(request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == "Bearer k"

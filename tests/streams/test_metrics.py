@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agents.budget import ChatSize
 from agents.errors import ModelAway, ModelOverloaded, ModelTimeout
+from agents.models.factory import build_model
 from agents.models.gate import Account, HostAccount
 from agents.models.protocol import Reply
 from schemas.mapping import REASONS
@@ -416,3 +417,11 @@ def test_calls_that_were_not_made_have_outcomes_of_their_own(metrics: Metrics) -
     metrics.model_call("predict", ModelAway("down"))
     assert _value(metrics, "palimpsest_model_calls_total", purpose="rewrite", outcome="shed") == 1
     assert _value(metrics, "palimpsest_model_calls_total", purpose="predict", outcome="away") == 1
+
+
+async def test_the_books_of_a_model_made_from_the_settings_bring_no_series_that_was_not_there(metrics: Metrics) -> None:
+    model = build_model(metrics._settings.model)
+    before = {(name, tuple(labels.items())) for name, labels, _ in _samples(metrics) if name.startswith("palimpsest_")}
+    metrics.model_account(model.account())
+    await model.close()
+    assert {(name, tuple(labels.items())) for name, labels, _ in _samples(metrics) if name.startswith("palimpsest_")} == before

@@ -1,11 +1,12 @@
 """A server that speaks whatever a test wants, and the real ones: an Ollama server and a GGUF file, both with the smallest model."""
 
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import xllamacpp
 from aiohttp import web
 
 from agents.models.protocol import CallLimits, ChatMessage
@@ -13,6 +14,8 @@ from deploy.services import OllamaServer, fetch_gguf
 from deploy.services.catalogue import find_model
 
 SMALLEST = "smollm2:135m"
+#: What the llama-server of the tests wants to be sent.
+LLAMA_KEY = "open-sesame"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -80,3 +83,19 @@ async def ollama_host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def gguf() -> Path:
     return await fetch_gguf(find_model(SMALLEST))
+
+
+@pytest.fixture(scope="session")
+def llama_server(gguf: Path) -> Iterator[str]:
+    """llama.cpp's own server, with two slots of 2048 tokens and a key."""
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(gguf)
+    parameters.model_alias = {SMALLEST}
+    parameters.n_ctx, parameters.n_parallel, parameters.n_batch = 4096, 2, 128
+    parameters.cache_ram_mib = 256
+    parameters.api_keys = [LLAMA_KEY]
+    parameters.verbosity = 1
+    parameters.ui = False
+    server = xllamacpp.Server(parameters)
+    yield server.listening_address
+    del server

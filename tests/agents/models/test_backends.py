@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from agents.errors import ModelMissing, ModelTimeout
+from agents.errors import ModelMissing, ModelRefused, ModelTimeout
 from agents.models.embedded import EmbeddedModel
 from agents.models.gate import Gate
 from agents.models.ollama import OllamaModel
+from agents.models.openai import OpenAIModel
 from agents.models.protocol import CallLimits, ChatMessage
 from schemas.settings import ModelSettings
+from tests.agents.models.conftest import LLAMA_KEY
 
 pytestmark = pytest.mark.integration
 
@@ -35,9 +37,12 @@ SCHEMA = {
 ENDLESS = {"type": "array", "items": {"type": "string", "minLength": 200}, "minItems": 60}
 
 
-@pytest.fixture(params=["ollama", "embedded"])
+@pytest.fixture(params=["ollama", "embedded", "openai"])
 def make(request):
-    """How to make a model of one backend; Ollama and the model file are started and fetched only where needed."""
+    """How to make a model of one backend; servers and the model file are started and fetched only where needed."""
+    if request.param == "openai":
+        host = request.getfixturevalue("llama_server")
+        return lambda name=NAME: OpenAIModel(name, host, api_key=LLAMA_KEY)
     if request.param == "ollama":
         host = request.getfixturevalue("ollama_host")
         return lambda name=NAME: OllamaModel(name, host)
@@ -95,6 +100,7 @@ async def test_the_same_call_again_gets_the_same_answer(model):
     assert calls[0].text == calls[1].text
 
 
+@pytest.mark.parametrize("make", ["ollama", "embedded"], indirect=True)
 async def test_a_model_that_is_not_there_is_missing(make):
     model = make("nobody:1b")
     with pytest.raises(ModelMissing, match="palimpsest models pull nobody:1b"):
@@ -111,11 +117,34 @@ async def test_a_call_that_was_given_up_does_not_hold_up_the_next_one(model):
     with pytest.raises(ModelTimeout):
         await gate.complete(messages, schema=ENDLESS, limits=CallLimits(1500, 2048, seconds=1.0), purpose="rewrite")
     reply = await gate.complete(messages, schema=SCHEMA, limits=LIMITS, purpose="predict")
-    assert reply.finish == "stop"
+    assert reply.output_tokens <= LIMITS.answer_tokens
     # 1500 tokens would have come first, at the speed of this very answer.
     assert reply.seconds < 1500 * reply.generate_seconds / reply.output_tokens
 
 
+@pytest.mark.parametrize("make", ["openai"], indirect=True)
+async def test_a_server_of_another_make_says_what_it_serves_and_tells_no_digest(make):
+    model, other = make(), make("nobody:1b")
+    identity = await model.identify()
+    assert (identity.name, identity.digest, identity.backend) == (NAME, "", "openai llamacpp")
+    with pytest.raises(ModelMissing, match=f"one of those that are: {NAME}"):
+        await other.identify()
+    await model.close()
+    await other.close()
+
+
+@pytest.mark.parametrize("make", ["openai"], indirect=True)
+async def test_a_prompt_beyond_the_window_of_a_llama_server_is_refused_and_a_wrong_key_too(make, llama_server):
+    model, stranger = make(), OpenAIModel(NAME, llama_server, api_key="guess")
+    with pytest.raises(ModelRefused, match="context size"):
+        await model.complete(talk("Wind. " * 3000, "Predict."), schema=SCHEMA, limits=LIMITS, purpose="predict")
+    with pytest.raises(ModelRefused, match=r"model\.api_key"):
+        await stranger.complete(talk("You forecast.", "Predict."), schema=SCHEMA, limits=LIMITS, purpose="predict")
+    await model.close()
+    await stranger.close()
+
+
+@pytest.mark.parametrize("make", ["ollama", "embedded"], indirect=True)
 async def test_a_model_says_who_it_is(model):
     identity = await model.identify()
     assert identity.name == NAME

@@ -61,3 +61,20 @@ async def test_an_embedded_model_is_looked_for_where_pulled_models_are_kept(tmp_
     with pytest.raises(ModelMissing, match=str(tmp_path)):
         await model.identify()
     await model.close()
+
+
+async def test_an_openai_model_is_made_from_its_settings(server, limits):
+    server.says({"choices": [{"message": {"content": "text"}, "finish_reason": "stop"}]})
+    model = build_model(ModelSettings(backend="openai", name="tiny", host=server.url, temperature=0.5, seed=3, api_key="hunter2"))
+    await model.complete([ChatMessage("user", "?")], schema=None, limits=limits, purpose="predict")
+    await model.close()
+    [(path, body)] = server.bodies
+    assert path == "/v1/chat/completions"
+    assert (body["model"], body["temperature"], body["seed"]) == ("tiny", 0.5, 3)
+
+
+async def test_several_hosts_stand_behind_one_gate_under_their_addresses():
+    hosts = ("http://127.0.0.1:1", "http://127.0.0.1:2")
+    model = build_model(ModelSettings(hosts=hosts))
+    assert tuple(host.name for host in model.account().hosts) == hosts
+    await model.close()

@@ -171,6 +171,16 @@ async def test_a_status_becomes_the_error_that_says_whether_another_try_is_worth
     assert text[:20] in str(error)
 
 
+@pytest.mark.parametrize(("status", "alive"), [(429, True), (503, False)])
+async def test_a_server_that_is_busy_says_when_to_come_again_and_with_a_4xx_that_it_is_alive(server, model, limits, status, alive):
+    async def handler(request):
+        return web.json_response({"error": BUSY}, status=status, headers={"Retry-After": "7"})
+
+    server.handler = handler
+    error = await failure(model, limits)
+    assert (error.retry_after, error.alive) == (7.0, alive)
+
+
 async def test_a_missing_model_says_how_to_get_it(server, model, limits):
     server.says({"error": "model 'small:1b' not found"}, status=404)
     assert "palimpsest models pull small:1b" in str(await failure(model, limits))
