@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 COMMANDS = [
     ("worker",),
+    ("workers",),
+    ("entity",),
     ("doctor",),
     ("topics", "check"),
     ("topics", "create"),
