@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -145,6 +146,46 @@ class Brokers(NamedTuple):
 
     number: int
     version: str
+
+
+class BrokerLimits(NamedTuple):
+    """What the brokers allow and do, as far as a worker's settings have to fit it; Kafka's defaults where they do not tell."""
+
+    shortest_session: timedelta = timedelta(seconds=6)
+    longest_session: timedelta = timedelta(minutes=30)
+    longest_transaction: timedelta = timedelta(minutes=15)
+    #: How long the first member of an empty group waits for others.
+    initial_rebalance_delay: timedelta = timedelta(seconds=3)
+
+
+#: Brokers' settings (milliseconds) by the field of `BrokerLimits`.
+_LIMITS = {
+    "shortest_session": "group.min.session.timeout.ms",
+    "longest_session": "group.max.session.timeout.ms",
+    "longest_transaction": "transaction.max.timeout.ms",
+    "initial_rebalance_delay": "group.initial.rebalance.delay.ms",
+}
+
+
+async def broker_limits(client: AIOKafkaAdminClient) -> BrokerLimits:
+    """Ask a broker for its limits; all of a cluster should have the same.
+
+    Raises
+    ------
+    KafkaError
+        It does not answer, or this client may not ask.
+    """
+    cluster: dict[str, Any] = await client.describe_cluster()
+    node = cluster["brokers"][0]["node_id"]
+    wanted = dict.fromkeys(_LIMITS.values())
+    found: dict[str, str] = {}
+    for response in await client.describe_configs([ConfigResource(ConfigResourceType.BROKER, str(node), wanted)]):
+        for code, message, _, _, entries in response.resources:
+            if code:
+                raise for_code(code)(f"the settings of broker {node} cannot be read: {message}")
+            found |= {entry[0]: entry[1] for entry in entries if entry[1] is not None}
+    told = {field: timedelta(milliseconds=int(found[key])) for field, key in _LIMITS.items() if found.get(key, "").isdecimal()}
+    return BrokerLimits(**told)
 
 
 async def describe_brokers(client: AIOKafkaAdminClient) -> Brokers:

@@ -265,7 +265,7 @@ def judge_members(settings: Settings, members: Sequence[Member]) -> list[Finding
     worker, findings = settings.worker, []
     if 0 < len(members) <= worker.standby_replicas:
         running = "1 worker runs" if len(members) == 1 else f"{len(members)} workers run"
-        text = f"each partition should have {worker.standby_replicas} others standing by, and {running}: not all of them can."
+        text = f"{worker.standby_replicas} to stand by for each partition, and {running}: there are not so many others."
         advice = "Start more workers, or lower it: what nobody stands by for is read back from Kafka when its worker dies."
         findings.append(Finding("warn", "worker.standby_replicas", "standby", text, advice))
     own = membership.advertised_url(worker, worker.http_port)

@@ -113,7 +113,7 @@ class ReadCommittedThread(driver.AIOKafkaConsumerThread):
 
     def look_again(self) -> None:
         """Let a fetch that waits for records look through what is there once more. Called from the application's thread."""
-        if self._consumer is not None:
+        if self._consumer is not None and not self.thread_loop.is_closed():
             self.thread_loop.call_soon_threadsafe(self._wake, self._consumer._fetcher)
 
     @staticmethod

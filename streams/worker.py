@@ -243,7 +243,7 @@ class _Worker:
             self._position(app, lease, roles[tp.topic], TP(tp.topic, tp.partition))
 
     def _position(self, app: PalimpsestApp, lease: Lease, role: str, tp: TP) -> None:
-        tracker, end = lease.trackers[tp], app.consumer.highwater(tp)
+        tracker, end = lease.trackers[tp], app.consumer.readable_end(tp)
         committed = lease.committed.get(tp, app.consumer._committed_offset.get(tp))
         position = committed if tracker.last is None else tracker.last + 1
         self._metrics.position(

@@ -1,6 +1,7 @@
 """Inputs as other people's programs leave them: compacted, written in transactions, cut by retention before they were read."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -85,6 +86,13 @@ async def until_read(bench: Bench, *names: str) -> None:
 
 async def lost(bench: Bench, role: str = "observations") -> float:
     return await bench.worker.series("palimpsest_processed_total", input=role, outcome="retention-lost")
+
+
+async def no_lag(bench: Bench, *inputs: str) -> bool:
+    """Whether the worker says that it has done everything; a partition that never held anything is not spoken of."""
+    places = [(name, str(p)) for name in inputs for p in range(PARTITIONS)]
+    lags = [await bench.worker.series("palimpsest_lag_records", input=name, partition=p) for name, p in places]
+    return all(lag == 0 or math.isnan(lag) for lag in lags)
 
 
 async def nothing_alarmed(bench: Bench) -> None:
@@ -258,6 +266,7 @@ async def test_inputs_written_in_transactions_take_effect_once_committed_and_are
         await bench.until("outcomes", partial(at_least, predicted))
         await bench.until("dead_letters", partial(at_least, orphaned))
         await until_read(bench, names.observations, names.truths)
+        await bench.until_holds("no lag", partial(no_lag, bench, "observations", "truths", "truths-source"))
         await nothing_alarmed(bench)
 
     first, second, count = range(4), range(4, 7), len(ENTITIES)

@@ -4,24 +4,23 @@
 
 runs the tests of Faust's faults with one counter-measure taken out: in the tests' own process, and in the workers that they start. Those
 are then `python -m tests.integration.undone own-commits worker -c FILE` instead of `palimpsest worker -c FILE`. `COUNTER_MEASURES` has
-each name with what goes wrong without it and the tests that fail then.
+each name with what goes wrong without it; the tests say of themselves which ones they fail without, and what they say then:
 
-    .venv/bin/python -m tests.integration.undone
+    .venv/bin/python -m tests.integration.faults
 
-runs all of these tests, each with its counter-measure taken out, prints a table, and ends with 1 if one of them did not fail. Nothing of
-this is in the program itself: counter-measures are taken out by replacing attributes.
+runs each of them so. Nothing of this is in the program itself: counter-measures are taken out by replacing attributes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
-import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from faust.app import App
 from faust.assignor.partition_assignor import PartitionAssignor
@@ -43,23 +42,45 @@ TESTS = "tests/integration/faults"
 Replace = Callable[[Any, str, Any], None]
 
 
-@dataclass(frozen=True)
-class CounterMeasure:
-    """Something of ours that keeps a fault of Faust's from doing harm.
+class CounterMeasure(NamedTuple):
+    """Something of ours that keeps a fault of Faust's from doing harm: what happens without it, and what takes it out."""
+
+    fault: str
+    undo: Callable[[Replace], None]
+
+
+class Proof(NamedTuple):
+    """A test that fails without a counter-measure.
 
     Attributes
     ----------
-    fault
-        What happens without it.
-    tests
-        The tests that fail then, below `TESTS`.
-    undo
-        Takes it out.
+    measure
+        The counter-measure's name.
+    test
+        `file::function`, below `TESTS`.
+    says
+        What the failure says, in part, so that it is told from any other.
     """
 
-    fault: str
-    tests: tuple[str, ...]
-    undo: Callable[[Replace], None]
+    measure: str
+    test: str
+    says: str
+
+
+#: Of the test modules that were imported.
+PROOFS: set[Proof] = set()
+
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+def fails_without(measure: str, says: str) -> Callable[[Test], Test]:
+    """Mark a test as one that fails without a counter-measure, and says so."""
+
+    def note(test: Test) -> Test:
+        PROOFS.add(Proof(measure, f"{Path(inspect.getfile(test)).name}::{test.__name__}", says))
+        return test
+
+    return note
 
 
 def _own_commits(replace: Replace) -> None:
@@ -248,6 +269,20 @@ def _gaps(replace: Replace) -> None:
     replace(upstream.OwnCommits, "_add_gap", driver.Consumer._add_gap)
 
 
+def _turns(replace: Replace) -> None:
+    """Of what was fetched, the partition that came first is emptied first."""
+    fetch = driver.AIOKafkaConsumerThread._fetch_records
+
+    async def as_they_came(self: Any, *args: Any, **options: Any) -> Any:
+        return upstream.Fetched(await fetch(self, *args, **options))
+
+    replace(upstream.ReadCommittedThread, "_fetch_records", as_they_came)
+
+
+def _ended_assignment(replace: Replace) -> None:
+    replace(upstream.SafeRecovery, "_assigned", property(lambda self: True, lambda self, value: None))
+
+
 def _poll_interval(replace: Replace) -> None:
     """Faust's own `broker_max_poll_interval`."""
     create = App.__init__
@@ -285,114 +320,37 @@ def _roaming_member(replace: Replace) -> None:
 
 
 COUNTER_MEASURES = {
-    "own-commits": CounterMeasure(
-        "acknowledgements out of order commit past unfinished work",
-        ("test_commits.py::test_nothing_is_committed_past_a_record_that_is_not_finished",),
-        _own_commits,
-    ),
+    "own-commits": CounterMeasure("acknowledgements out of order commit past unfinished work", _own_commits),
     "stopped-flow": CounterMeasure(
-        "events that are delivered between the end of recovery and the seek are skipped or delivered twice",
-        ("test_recovery.py::test_events_that_wait_at_the_end_of_recovery_are_delivered_once_and_the_worker_goes_on",),
-        _stopped_flow,
+        "events that are delivered between the end of recovery and the seek are skipped or delivered twice", _stopped_flow
     ),
     "rewind": CounterMeasure(
-        "what was fetched before the seek is not read again where the committed position is 0 or there is none",
-        ("test_recovery.py::test_a_new_application_goes_back_to_the_beginning_of_what_was_fetched_and_not_delivered",),
-        _rewind,
+        "what was fetched before the seek is not read again where the committed position is 0 or there is none", _rewind
     ),
-    "received": CounterMeasure(
-        "an event that is dropped between the fetch and the stream is committed past",
-        ("test_recovery.py::test_an_event_that_is_dropped_on_its_way_ends_the_worker_and_is_read_again",),
-        _received,
-    ),
-    "first-record": CounterMeasure(
-        "events before the first one that is delivered are committed past",
-        ("test_recovery.py::test_events_that_are_passed_over_after_recovery_end_the_worker_and_are_read_again",),
-        _first_record,
-    ),
-    "awaited-transaction": CounterMeasure(
-        "a commit overtakes a failed send",
-        ("test_commits.py::test_a_worker_killed_within_a_transaction_leaves_nothing_of_it_and_nothing_undone",),
-        _awaited_transaction,
-    ),
-    "size-check": CounterMeasure(
-        "one record too large fails its whole batch",
-        ("test_transactions.py::test_one_record_too_large_does_not_take_its_neighbours_with_it",),
-        _size_check,
-    ),
-    "store-after-commit": CounterMeasure(
-        "RocksDB is ahead of the changelog",
-        ("test_commits.py::test_a_worker_killed_within_a_transaction_leaves_nothing_of_it_and_nothing_undone",),
-        _store_after_commit,
-    ),
-    "committed-state": CounterMeasure(
-        "recovery reads records of aborted transactions",
-        ("test_commits.py::test_a_worker_killed_within_a_transaction_leaves_nothing_of_it_and_nothing_undone",),
-        _committed_state,
-    ),
-    "committed-inputs": CounterMeasure(
-        "inputs hold records of aborted transactions",
-        ("test_commits.py::test_an_observation_of_an_aborted_transaction_is_never_seen",),
-        _committed_inputs,
-    ),
-    "agent-errors": CounterMeasure(
-        "an event at which the agent's body fails is passed over",
-        ("test_errors.py::test_an_error_in_the_body_of_an_agent_ends_the_worker_and_the_event_is_read_again",),
-        _agent_errors,
-    ),
-    "unfinished-work": CounterMeasure(
-        "an event whose work fails is acknowledged",
-        ("test_errors.py::test_a_record_whose_work_fails_is_not_done_and_is_done_after_a_restart",),
-        _unfinished_work,
-    ),
-    "dead-letters": CounterMeasure(
-        "exceptions and decode errors are acknowledged, and the event is gone",
-        ("test_errors.py::test_what_cannot_be_read_or_applied_becomes_one_dead_letter_each",),
-        _dead_letters,
-    ),
-    "raw-values": CounterMeasure(
-        "an event that Faust cannot decode never reaches the agent",
-        ("test_errors.py::test_what_cannot_be_read_or_applied_becomes_one_dead_letter_each",),
-        _raw_values,
-    ),
-    "fencing": CounterMeasure(
-        "a worker that lost its session writes on, and its RocksDB jumps over the new owner's records",
-        (
-            "test_zombie.py::test_what_a_worker_that_lost_its_session_still_writes_is_refused_once_its_successor_has_read_the_changelog",
-            "test_zombie.py::test_a_worker_that_comes_back_after_losing_its_session_has_what_its_successor_wrote_meanwhile",
-        ),
-        _fencing,
-    ),
-    "fence-first": CounterMeasure(
-        "the last owner of a partition writes after its changelog was read to the end",
-        ("test_zombie.py::test_what_a_worker_that_lost_its_session_still_writes_is_refused_once_its_successor_has_read_the_changelog",),
-        _fence_first,
-    ),
+    "received": CounterMeasure("an event that is dropped between the fetch and the stream is committed past", _received),
+    "first-record": CounterMeasure("events before the first one that is delivered are committed past", _first_record),
+    "awaited-transaction": CounterMeasure("a commit overtakes a failed send", _awaited_transaction),
+    "size-check": CounterMeasure("one record too large fails its whole batch", _size_check),
+    "store-after-commit": CounterMeasure("RocksDB is ahead of the changelog", _store_after_commit),
+    "committed-state": CounterMeasure("recovery reads records of aborted transactions", _committed_state),
+    "committed-inputs": CounterMeasure("inputs hold records of aborted transactions", _committed_inputs),
+    "agent-errors": CounterMeasure("an event at which the agent's body fails is passed over", _agent_errors),
+    "unfinished-work": CounterMeasure("an event whose work fails is acknowledged", _unfinished_work),
+    "dead-letters": CounterMeasure("exceptions and decode errors are acknowledged, and the event is gone", _dead_letters),
+    "raw-values": CounterMeasure("an event that Faust cannot decode never reaches the agent", _raw_values),
+    "fencing": CounterMeasure("a worker that lost its session writes on, and its RocksDB jumps over the new owner's records", _fencing),
+    "fence-first": CounterMeasure("the last owner of a partition writes after its changelog was read to the end", _fence_first),
     "held-partitions": CounterMeasure(
-        "a partition that is held is fetched again as soon as an event leaves Faust's queue",
-        ("test_fetching.py::test_a_partition_that_is_held_stays_held_when_fausts_queue_empties",),
-        _held_partitions,
+        "a partition that is held is fetched again as soon as an event leaves Faust's queue", _held_partitions
     ),
-    "gaps": CounterMeasure(
-        "every jump in offsets is kept for ever, and each one costs more",
-        ("test_fetching.py::test_jumps_in_offsets_are_not_kept",),
-        _gaps,
-    ),
+    "gaps": CounterMeasure("every jump in offsets is kept for ever, and each one costs more", _gaps),
+    "turns": CounterMeasure("tens of thousands of records that wait in one partition hold up all others", _turns),
+    "ended-assignment": CounterMeasure("a lease begins after its assignment has ended, and nobody ends it", _ended_assignment),
     "poll-interval": CounterMeasure(
-        "a worker that polled nothing for longer than the poll interval never rejoins its group",
-        ("test_fetching.py::test_a_worker_whose_partitions_were_all_held_for_hours_rejoins_its_group",),
-        _poll_interval,
+        "a worker that polled nothing for longer than the poll interval never rejoins its group", _poll_interval
     ),
-    "shield": CounterMeasure(
-        "a cancelled lane cancels a future that others depend on",
-        ("test_transactions.py::test_a_lane_that_is_cancelled_while_it_waits_for_its_transaction_takes_nobody_with_it",),
-        _shield,
-    ),
-    "roaming-member": CounterMeasure(
-        "a static member that comes back at another URL never gets partitions again",
-        ("test_static_member.py::test_a_static_member_that_comes_back_at_another_url_gets_its_partitions_and_is_found_there",),
-        _roaming_member,
-    ),
+    "shield": CounterMeasure("a cancelled lane cancels a future that others depend on", _shield),
+    "roaming-member": CounterMeasure("a static member that comes back at another URL never gets partitions again", _roaming_member),
 }
 
 
@@ -420,22 +378,6 @@ def program() -> Sequence[str]:
     return [sys.executable, "-m", "streams.cli"] if name is None else [sys.executable, "-m", "tests.integration.undone", name]
 
 
-def show() -> int:
-    """Run every test with its counter-measure taken out; return 1 if one does not fail then."""
-    unhurt = 0
-    for name, measure in COUNTER_MEASURES.items():
-        for test in measure.tests:
-            command = [sys.executable, "-m", "pytest", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider", f"{TESTS}/{test}"]
-            ran = subprocess.run(command, env={**os.environ, VARIABLE: name}, capture_output=True, text=True, check=False)
-            failures = [line for line in ran.stdout.splitlines() if line.startswith("FAILED")]
-            unhurt += not failures
-            said = failures[0].partition(" - ")[2] if failures else f"DID NOT FAIL (pytest ended with {ran.returncode})"
-            print(f"{name}: {measure.fault}\n    {test}\n    {said}", flush=True)  # noqa: T201
-    return 1 if unhurt else 0
-
-
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        sys.exit(show())
     apply(sys.argv.pop(1))
     main()

@@ -11,11 +11,15 @@ from typing import Any
 
 import orjson
 import pytest
+from prometheus_client import CollectorRegistry
 
-from streams.cluster import committed
+from schemas.settings import Settings
+from streams.app import PalimpsestApp, build_app
+from streams.cluster import TopicState, committed
 from streams.kafka import admin
 from streams.membership import describe_group
-from streams.topics import changelog_topic
+from streams.metrics import Metrics
+from streams.topics import Survey, changelog_topic, topic_plan
 from tests.integration import undone
 from tests.integration.conftest import PATIENCE, Bench, Worker
 from tests.integration.faults.directed import Stage
@@ -112,13 +116,19 @@ class Scene:
         async with admin(settings.kafka) as client:
             return not (await describe_group(client, settings.app, changelog_topic(settings))).members
 
+    async def survives(self, worker: Worker, event: Awaitable[None]) -> None:
+        """Wait until something has happened; the worker must not end before."""
+        code = await self.end_or(worker, event)
+        assert code is None, f"the worker ended with {code}:\n{worker.tail()}"
+
     async def end_or(self, worker: Worker, event: Awaitable[None]) -> int | None:
         """The worker's exit code, if it ends before something else has happened; else None."""
         ended, happened = asyncio.ensure_future(worker.wait()), asyncio.ensure_future(event)
         await asyncio.wait([ended, happened], return_when=asyncio.FIRST_COMPLETED)
         try:
-            if ended.done():
-                return await ended
+            # Out of patience they both are at about the same time; it is the event that was waited for.
+            if ended.done() and ended.exception() is None:
+                return ended.result()
             await happened
             return None
         finally:
@@ -159,3 +169,16 @@ async def scene(make_bench: Any, tmp_path: Path) -> Scene:
     """A scene with one partition, so that all records are in one order. The worker is not started."""
     places = iter(range(100))
     return Scene(await make_bench(CONFIG, partitions=1), lambda: Stage(tmp_path / f"stage-{next(places)}"))
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> PalimpsestApp:
+    """An application that is not connected: of the real classes, for what needs no Kafka."""
+    settings = Settings(app="unconnected", worker={"state_dir": tmp_path})
+    plan = topic_plan(settings)
+    survey = Survey(tuple(plan), {spec.name: TopicState(spec.name, spec.partitions, spec.replication) for spec in plan})
+
+    def broken(error: BaseException) -> None:
+        raise error
+
+    return build_app(settings, None, Metrics(CollectorRegistry(), settings), survey, broken, url="http://127.0.0.1:1")  # type: ignore[arg-type]

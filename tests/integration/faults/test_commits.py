@@ -7,10 +7,12 @@ import pytest
 from streams.kafka import producer
 from tests.integration.faults.conftest import Scene, until_reached
 from tests.integration.faults.directed import HELD
+from tests.integration.undone import fails_without
 
 pytestmark = pytest.mark.integration
 
 
+@fails_without("own-commits", "assert 6 == 0")
 async def test_nothing_is_committed_past_a_record_that_is_not_finished(scene: Scene) -> None:
     stage = scene.stage()
     await scene.start(**stage.directions(holds=("model",)))
@@ -27,6 +29,9 @@ async def test_nothing_is_committed_past_a_record_that_is_not_finished(scene: Sc
     assert await scene.predicted() == dict.fromkeys(["s0", "s1", *(f"q{n}" for n in range(5))], 1)
 
 
+@fails_without("awaited-transaction", "Counter({'a1': 1})")
+@fails_without("store-after-commit", "Counter({'a1': 1})")
+@fails_without("committed-state", "Counter({'a1': 1})")
 async def test_a_worker_killed_within_a_transaction_leaves_nothing_of_it_and_nothing_undone(scene: Scene) -> None:
     stage = scene.stage()
     await scene.start(**stage.directions(holds=("commit",)))
@@ -42,6 +47,7 @@ async def test_a_worker_killed_within_a_transaction_leaves_nothing_of_it_and_not
     assert await scene.predicted() == {"a0": 1, "a1": 1}
 
 
+@fails_without("committed-inputs", "Counter({'withdrawn': 1, 'meant': 1})")
 async def test_an_observation_of_an_aborted_transaction_is_never_seen(scene: Scene) -> None:
     await scene.start()
     topic = scene.bench.settings.topics.observations

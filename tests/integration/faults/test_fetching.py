@@ -1,35 +1,23 @@
-"""What Faust's fetcher does beside delivering: it takes held partitions up again, keeps every jump, and polls nothing if all are held."""
+"""What the fetcher does beside delivering: held partitions come back, every jump is kept, one partition holds up all, nothing is polled."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka.structs import ConsumerRecord
+from aiokafka.structs import ConsumerRecord, TopicPartition
 from faust.types import TP
 from mode import Service
-from prometheus_client import CollectorRegistry
 
-from schemas.settings import Settings
-from streams.app import PalimpsestApp, build_app
-from streams.cluster import TopicState
-from streams.metrics import Metrics
-from streams.topics import Survey, topic_plan
-from tests.integration.faults.conftest import Scene
+from streams.app import PalimpsestApp
+from streams.kafka import consumer as kafka_consumer
+from tests.integration.faults.conftest import CONFIG, Scene, until
+from tests.integration.undone import fails_without
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> PalimpsestApp:
-    """An application that is not connected."""
-    settings = Settings(app="unconnected", worker={"state_dir": tmp_path})
-    plan = topic_plan(settings)
-    survey = Survey(tuple(plan), {spec.name: TopicState(spec.name, spec.partitions, spec.replication) for spec in plan})
-    return build_app(settings, None, Metrics(CollectorRegistry(), settings), survey, _never, url="http://127.0.0.1:1")  # type: ignore[arg-type]
-
-
+@fails_without("held-partitions", "assert {TP(topic='observations', partition=0)} == set()")
 async def test_a_partition_that_is_held_stays_held_when_fausts_queue_empties(app: PalimpsestApp) -> None:
     tp, consumer = TP(app.settings.topics.observations, 0), app.consumer
     consumer._set_active_tps({tp})
@@ -51,10 +39,7 @@ def _record(tp: TP, offset: int) -> ConsumerRecord[bytes, bytes]:
     return ConsumerRecord(tp.topic, tp.partition, offset, 0, 0, b"k", b"v", None, 1, 1, ())
 
 
-def _never(error: BaseException) -> None:
-    raise error
-
-
+@fails_without("gaps", "assert 32 == 0")
 async def test_jumps_in_offsets_are_not_kept(app: PalimpsestApp) -> None:
     tp, consumer = TP(app.settings.topics.observations, 0), app.consumer
     fetcher = Service()
@@ -76,6 +61,25 @@ async def test_jumps_in_offsets_are_not_kept(app: PalimpsestApp) -> None:
 
 
 @pytest.mark.integration
+@fails_without("turns", "assert 1 == 2")
+async def test_partitions_take_turns_however_much_waits_in_one(app: PalimpsestApp, make_bench: Any) -> None:
+    bench = await make_bench(CONFIG, partitions=2)
+    topic, thread = bench.settings.topics.observations, app.consumer._new_consumer_thread()
+    await bench.send("observations", [(b"k", b"v", partition) for partition in (0, 1) for _ in range(100)])
+    places = [TopicPartition(topic, partition) for partition in (0, 1)]
+    async with kafka_consumer(bench.settings.kafka, auto_offset_reset="earliest") as consumer:
+        consumer.assign(places)
+
+        async def all_wait() -> bool:
+            return set(consumer._fetcher._records) == set(places)
+
+        await until(bench.worker, all_wait)
+        fetched = [await thread._fetch_records(consumer, set(places), timeout=0.0, max_records=10) for _ in range(2)]
+    assert len({tp for records in fetched for tp in records}) == len(places)
+
+
+@pytest.mark.integration
+@fails_without("poll-interval", "waited in vain; 0 records in predictions")
 async def test_a_worker_whose_partitions_were_all_held_for_hours_rejoins_its_group(scene: Scene) -> None:
     await scene.start(**scene.stage().directions(idle_hours=3))
     await scene.freeze(scene.worker)

@@ -10,10 +10,12 @@ from streams.kafka import admin
 from streams.membership import describe_group
 from streams.topics import changelog_topic
 from tests.integration.faults.conftest import Scene, until
+from tests.integration.undone import fails_without
 
 pytestmark = pytest.mark.integration
 
 
+@fails_without("roaming-member", "the worker ended with 75")
 async def test_a_static_member_that_comes_back_at_another_url_gets_its_partitions_and_is_found_there(scene: Scene) -> None:
     static: dict[str, Any] = {"PALIMPSEST__WORKER__INSTANCE_ID": "pod-0", "PALIMPSEST__WORKER__SESSION_TIMEOUT": "5m"}
     before, after = (f"http://{host}:{scene.bench.settings.worker.http_port}" for host in ("127.0.0.1", "localhost"))

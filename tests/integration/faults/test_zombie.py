@@ -12,11 +12,14 @@ from streams import exits
 from tests.integration.conftest import Worker
 from tests.integration.faults.conftest import Scene, until, until_reached
 from tests.integration.faults.directed import Stage
+from tests.integration.undone import fails_without
 
 pytestmark = pytest.mark.integration
 
 
-async def test_what_a_worker_that_lost_its_session_still_writes_is_refused_once_its_successor_has_read_the_changelog(scene: Scene) -> None:
+@fails_without("fencing", "Counter({'a0': 2, 'a1': 1})")
+@fails_without("fence-first", "Counter({'a0': 2, 'a1': 1})")
+async def test_a_worker_that_lost_its_session_can_write_nothing_that_its_successor_has_not_read(scene: Scene) -> None:
     first, second = scene.worker, scene.bench.another()
     within = await _loses_its_session(scene, first, "commit")
     reading = scene.stage()
@@ -30,6 +33,7 @@ async def test_what_a_worker_that_lost_its_session_still_writes_is_refused_once_
     assert await first.wait() == exits.RESTART
 
 
+@fails_without("fencing", "assert [] == ['b0']")
 async def test_a_worker_that_comes_back_after_losing_its_session_has_what_its_successor_wrote_meanwhile(scene: Scene) -> None:
     first, second = scene.worker, scene.bench.another()
     before = await _loses_its_session(scene, first, "begin")
