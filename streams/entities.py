@@ -50,6 +50,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Bytes that a record's effects leave below the changelog's limit: to refuse the next record its offset must still fit, and due work its
+#: small changes. Without them a state at the limit would end the worker at every start.
+SPARE = 4_096
+
 Parsed = Observation | Truth | Command
 
 
@@ -157,7 +161,7 @@ class Entities:
             return
         lease.check()
         try:
-            await self._commit(partition, step, lease, applied=(item.position, offset), trace=item.trace)
+            await self._commit(partition, step, lease, applied=(item.position, offset), trace=item.trace, spare=SPARE)
         except RecordTooLarge as error:
             await self._refuse_applied(item, lease, fresh, "too-large", str(error))
             return
@@ -360,6 +364,7 @@ class Entities:
         *,
         applied: tuple[str, int] | None = None,
         trace: str = "",
+        spare: int = 0,
     ) -> None:
         state = step.state
         if applied is not None:
@@ -368,7 +373,7 @@ class Entities:
         key, record = entity_key(state.entity), encode_state(state, self._settings.entity_ttl)
         outputs = [self._output(event, trace) for event in step.events]
         lease.check()
-        await self._writer(partition).write([(key, record)], outputs)
+        await self._writer(partition).write([(key, record)], outputs, spare=spare)
         self._states.keep(key, record, state)
         self._schedule(partition, state)
 

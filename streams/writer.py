@@ -130,8 +130,13 @@ class PartitionWriter:
         except Exception as error:
             log.warning("closing the writer of %s/%d: %r", self.tp.topic, self.tp.partition, error)
 
-    async def write(self, records: Sequence[Stored], outputs: Sequence[Output]) -> None:
+    async def write(self, records: Sequence[Stored], outputs: Sequence[Output], *, spare: int = 0) -> None:
         """Commit state records with their outputs; returns when the transaction is committed and RocksDB has it.
+
+        Parameters
+        ----------
+        spare
+            Bytes below the changelog's limit that the state records must leave, for what may have to be added to them later.
 
         Raises
         ------
@@ -140,7 +145,7 @@ class PartitionWriter:
         LeaseLost
             The writer stopped before this was committed.
         """
-        limit = self._limit(self.tp.topic)
+        limit = self._limit(self.tp.topic) - spare
         for key, value in records:
             if len(key) + len(value or b"") + RECORD_OVERHEAD > limit:
                 raise RecordTooLarge(f"a state record of {len(value or b'')} bytes, limit {limit}")

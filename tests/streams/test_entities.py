@@ -19,7 +19,7 @@ from schemas.messages import Answer, Command, MemoryRevision, Observation, Predi
 from schemas.settings import Settings
 from schemas.state import PARTITION_KEY, EarlyTruth, EntityState, Origin, decode_state, encode_state, entity_key
 from streams import logs
-from streams.entities import Entities, scan
+from streams.entities import SPARE, Entities, scan
 from streams.lanes import Lanes
 from streams.lease import Lease, LeaseLost
 from streams.metrics import Metrics
@@ -49,10 +49,13 @@ class Writer:
         self.table = table
         self.outputs: list[Output] = []
         self.error: list[Exception] = []
+        self.limit = 1_000_000
 
-    async def write(self, records: Sequence[tuple[bytes, bytes | None]], outputs: Sequence[Output]) -> None:
+    async def write(self, records: Sequence[tuple[bytes, bytes | None]], outputs: Sequence[Output], *, spare: int = 0) -> None:
         if self.error:
             raise self.error.pop(0)
+        if any(len(value or b"") > self.limit - spare for _, value in records):
+            raise RecordTooLarge("over the limit")
         for key, value in records:
             self.table.records[key] = value
         self.outputs += outputs
@@ -222,6 +225,19 @@ async def test_a_record_that_leads_to_too_large_a_state_is_dead_lettered_and_its
     assert state is not None
     assert state.outcomes == 2
     assert state.applied == {"observations": 2}
+
+
+async def test_a_state_at_the_limit_still_takes_the_offset_of_what_it_refuses_and_its_due_work(world: World) -> None:
+    await world.send(reading("o1"))
+    record = world.table.records[entity_key("a")]
+    assert record is not None
+    world.writer.limit = len(record) + SPARE  # as large as a record's effects may make it
+    await world.send(reading("o2"), reading("o3"), first=1_000_000)
+    assert world.reasons() == ["too-large", "too-large"]
+    state = world.state()
+    assert state is not None
+    assert state.applied == {"observations": 1_000_001}
+    assert world.broken == []
 
 
 async def test_nothing_is_committed_or_finished_once_the_lease_is_lost(world: World) -> None:
