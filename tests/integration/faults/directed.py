@@ -27,6 +27,7 @@ from faust.transport.drivers import aiokafka as driver
 
 from agents.models.scripted import ScriptedModel, answer_from_schema
 from schemas.settings import ModelSettings
+from schemas.state import entity_key
 from streams.intake import Intake
 from streams.table import StateTable
 from streams.upstream import ReadCommittedThread
@@ -36,6 +37,8 @@ VARIABLE = "PALIMPSEST_DIRECTIONS"
 POLL = 0.02
 #: Words in an observation that the model waits at, or fails on with an error that no caller expects.
 HELD, DEFECT = "held-observation", "defective-observation"
+#: The entity at whose transactions a worker waits.
+HELD_ENTITY = "held"
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,10 @@ class Directions:
     stage
         Directory by which test and worker tell each other how far they are.
     holds
-        Where to wait until the test lets go: `model` (for an observation with `HELD` in it), `begin` (a transaction of partition 0, nothing
-        sent), `commit` (the same, everything sent), `recovered` (the changelog is read, the lease has not begun).
+        Where to wait until the test lets go: `model` (for an observation with `HELD` in it), `send` (the state of `HELD_ENTITY` is not sent
+        yet), `commit` (all of a transaction with it is sent), `recovered` (the changelog is read, the lease has not begun).
     leaves_group
-        Having reached `begin` or `commit`, it reads nothing more and says nothing more to the group's coordinator: for the group it is
+        Having reached `send` or `commit`, it reads nothing more and says nothing more to the group's coordinator: for the group it is
         dead, and it does not know.
     seeks_late
         After recovery it seeks to the committed positions only once a record of an input was delivered, if any can be.
@@ -65,7 +68,7 @@ class Directions:
     fails_to_read
         Entity whose state cannot be read.
     idle_hours
-        For so long nothing was polled, as the coordinator sees it.
+        For so long nothing was polled, as the coordinator sees it, once the test has released `idle`.
     """
 
     stage: str
@@ -138,7 +141,7 @@ async def _reach(directions: Directions, point: str) -> None:
 
 
 def _direct(directions: Directions) -> None:
-    for point in {"begin", "commit"} & set(directions.holds):
+    for point in {"send", "commit"} & set(directions.holds):
         _hold_transactions(directions, point)
     if "recovered" in directions.holds:
         _hold_recovery(directions)
@@ -155,7 +158,7 @@ def _direct(directions: Directions) -> None:
     if directions.fails_to_read:
         _fail_to_read(directions.fails_to_read)
     if directions.idle_hours:
-        SubscriptionState.fetcher_idle_time = property(lambda self: directions.idle_hours * 3600.0)
+        _replace(SubscriptionState, "fetcher_idle_time", lambda idle: property(lambda self: _idle(directions, idle.fget(self))))
 
 
 def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -164,22 +167,33 @@ def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
 
 def _hold_transactions(directions: Directions, point: str) -> None:
     dead = False
+    within: set[Any] = set()
 
-    def held(step: Any) -> Any:
-        async def held_step(self: Any) -> None:
-            nonlocal dead
-            if self._txn_manager.transactional_id.endswith("-0"):
-                dead = directions.leaves_group
-                await _reach(directions, point)
-            await step(self)
+    async def reach(here: str) -> None:
+        nonlocal dead
+        if here == point:
+            dead = directions.leaves_group
+            await _reach(directions, point)
 
-        return held_step
+    def held(send: Any) -> Any:
+        async def held_send(self: Any, topic: str, value: Any = None, key: Any = None, **options: Any) -> Any:
+            if key == entity_key(HELD_ENTITY):
+                within.add(self)
+                await reach("send")
+            return await send(self, topic, value, key, **options)
+
+        return held_send
 
     def noted(commit: Any) -> Any:
         async def commit_transaction(self: Any) -> None:
+            if self not in within:
+                await commit(self)
+                return
+            await reach("commit")
             try:
                 await commit(self)
             finally:
+                within.discard(self)
                 (Path(directions.stage) / f"{point}.passed").touch()
 
         return commit_transaction
@@ -193,9 +207,13 @@ def _hold_transactions(directions: Directions, point: str) -> None:
         return silent_ask
 
     _replace(aiokafka.AIOKafkaProducer, "commit_transaction", noted)
-    _replace(aiokafka.AIOKafkaProducer, f"{point}_transaction", held)
+    _replace(aiokafka.AIOKafkaProducer, "send", held)
     _replace(GroupCoordinator, "_send_req", silent)
     _replace(driver.AIOKafkaConsumerThread, "getmany", silent)
+
+
+def _idle(directions: Directions, seconds: float) -> float:
+    return directions.idle_hours * 3600.0 if (Path(directions.stage) / "idle.released").exists() else seconds
 
 
 def _hold_recovery(directions: Directions) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from streams.kafka import producer
 from tests.integration.faults.conftest import Scene, until_reached
-from tests.integration.faults.directed import HELD
+from tests.integration.faults.directed import HELD, HELD_ENTITY
 from tests.integration.undone import fails_without
 
 pytestmark = pytest.mark.integration
@@ -35,14 +35,14 @@ async def test_nothing_is_committed_past_a_record_that_is_not_finished(scene: Sc
 async def test_a_worker_killed_within_a_transaction_leaves_nothing_of_it_and_nothing_undone(scene: Scene) -> None:
     stage = scene.stage()
     await scene.start(**stage.directions(holds=("commit",)))
-    await scene.observe(("a", "a0"))
+    await scene.observe((HELD_ENTITY, "a0"))
     await until_reached(scene.worker, stage, "commit")
     # Positions are committed together, and a tombstone needs no transaction.
     await scene.bench.send("truths", [(b"nobody", None, 0)])
     await scene.until_committed("truths", 1)
     await scene.worker.kill()
     await scene.start()
-    await scene.observe(("a", "a1"))
+    await scene.observe((HELD_ENTITY, "a1"))
     await scene.until_predicted("a1")
     assert await scene.predicted() == {"a0": 1, "a1": 1}
 

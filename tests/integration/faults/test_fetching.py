@@ -81,7 +81,9 @@ async def test_partitions_take_turns_however_much_waits_in_one(app: PalimpsestAp
 @pytest.mark.integration
 @fails_without("poll-interval", "waited in vain; 0 records in predictions")
 async def test_a_worker_whose_partitions_were_all_held_for_hours_rejoins_its_group(scene: Scene) -> None:
-    await scene.start(**scene.stage().directions(idle_hours=3))
+    stage = scene.stage()
+    await scene.start(**stage.directions(idle_hours=3))
+    stage.release("idle")
     await scene.freeze(scene.worker)
     scene.worker.signal(signal.SIGCONT)
     await scene.observe(("a", "a0"))
