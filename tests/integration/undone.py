@@ -118,7 +118,7 @@ def _received(replace: Replace) -> None:
 
 
 def _first_record(replace: Replace) -> None:
-    async def unchecked(self: Any, role: Any, tp: Any, offset: int) -> None:
+    async def unchecked(self: Any, *record: Any) -> None:
         return None
 
     replace(Intake, "_check_first", unchecked)
@@ -145,8 +145,8 @@ def _awaited_transaction(replace: Replace) -> None:
     write = writer.PartitionWriter.write
     waiting: set[asyncio.Task[None]] = set()
 
-    async def write_soon(self: Any, record: Any, outputs: Any) -> None:
-        task = asyncio.create_task(write(self, record, outputs))
+    async def write_soon(self: Any, *what: Any, **options: Any) -> None:
+        task = asyncio.create_task(write(self, *what, **options))
         waiting.add(task)
         task.add_done_callback(waiting.discard)
         await asyncio.sleep(0)
@@ -202,7 +202,7 @@ def _unfinished_work(replace: Replace) -> None:
 def _dead_letters(replace: Replace) -> None:
     """A record that cannot be read or applied is passed over, as Faust does after logging it."""
 
-    async def refuse(self: Any, item: Any, lease: Any, *refusal: Any) -> None:
+    async def refuse(self: Any, *refusal: Any, **options: Any) -> None:
         return None
 
     replace(Entities, "_refuse", refuse)
