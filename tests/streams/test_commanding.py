@@ -124,11 +124,11 @@ async def test_without_an_answer_waiting_ends_and_the_command_stands(own_setting
 
 
 async def test_what_would_be_a_dead_letter_is_not_sent(own_settings: Settings) -> None:
-    settings = own_settings.model_copy(update={"commands": Settings(commands={"entity": "sensor.id"}).commands})
+    settings = own_settings.model_copy(update={"commands": Settings(commands={"entity": "@key"}).commands})
     await topics.create(settings)
     async with correspondence(settings, "a") as letters:
-        with pytest.raises(CommandUnfit, match=r"missing-entity.*sensor\.id"):
-            await letters.send(freeze("a"))
+        with pytest.raises(CommandUnfit, match=r"bad-entity.*'b'"):
+            await letters.send(freeze("a").model_copy(update={"entity": "b"}))
     assert await commands_of(settings) == []
 
 

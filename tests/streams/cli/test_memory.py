@@ -264,7 +264,8 @@ def test_an_editor_that_changes_nothing_sends_nothing(
 
 
 def test_interrupted_while_it_waits_it_says_that_the_command_was_sent_all_the_same(own_file: Path, ready: Settings) -> None:
-    program = [sys.executable, "-m", "streams.cli", "memory", "freeze", "seattle", "-c", str(own_file)]
+    # Whatever started the tests may ignore the signal, and hand that down.
+    program = ["env", "--default-signal=INT", sys.executable, "-m", "streams.cli", "memory", "freeze", "seattle", "-c", str(own_file)]
     process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     try:
         assert process.stderr is not None
@@ -274,6 +275,8 @@ def test_interrupted_while_it_waits_it_says_that_the_command_was_sent_all_the_sa
         _, rest = process.communicate(timeout=60)
     finally:
         process.kill()
+        process.wait()
+        process.stderr.close()
     assert process.returncode == exits.INTERRUPTED
     assert "was sent all the same" in rest
     assert "palimpsest memory history seattle" in rest
