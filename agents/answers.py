@@ -73,20 +73,20 @@ def answer_tokens(settings: Settings, purpose: Purpose) -> int:
 def forecast_schema(target: TargetSettings, reference: float | None) -> Schema:
     """The schema of a forecast: an adjustment where there is a reference, the value itself where there is none."""
     if target.kind == "number":
-        name = "b_value" if reference is None else "b_adjust"
+        name = "value" if reference is None else "adjust"
         return _object({name: {"type": "string", "pattern": _number_pattern(target, reference)}})
     if target.kind == "category":
-        return _object({"b_answer": {"type": "string", "enum": list(target.labels)}})
-    return _object({"b_answer": {"type": "string", "minLength": 1, "maxLength": TEXT_LENGTH}})
+        return _object({"answer": {"type": "string", "enum": list(target.labels)}})
+    return _object({"answer": {"type": "string", "minLength": 1, "maxLength": TEXT_LENGTH}})
 
 
 def forecast_form(target: TargetSettings, reference: float | None) -> str:
     """The form of a forecast in words, for the repair prompt."""
     if target.kind == "number":
         if reference is None:
-            return f'{{"b_value":"<number with {_decimals(target)}>"}}'
-        return f'{{"b_adjust":"<signed number with {_decimals(target)}>"}}'
-    return f'{{"b_answer":"<{"|".join(target.labels)}>"}}' if target.kind == "category" else '{"b_answer":"<text>"}'
+            return f'{{"value":"<number with {_decimals(target)}>"}}'
+        return f'{{"adjust":"<signed number with {_decimals(target)}>"}}'
+    return f'{{"answer":"<{"|".join(target.labels)}>"}}' if target.kind == "category" else '{"answer":"<text>"}'
 
 
 def read_forecast(reply: Reply, target: TargetSettings, reference: float | None) -> Answer:
@@ -103,10 +103,10 @@ def read_forecast(reply: Reply, target: TargetSettings, reference: float | None)
         Whatever is wrong with it.
     """
     if target.kind == "number":
-        name = "b_value" if reference is None else "b_adjust"
-        said = _text(_read(reply, {name})[name], name)
+        name = "value" if reference is None else "adjust"
+        said = _text(read_object(reply, {name})[name], name)
         if not re.fullmatch(_number_pattern(target, reference), said):
-            raise AnswerInvalid(f"{name} is {said[:40]!r}, not a{' signed' if name == 'b_adjust' else ''} number with {_decimals(target)}")
+            raise AnswerInvalid(f"{name} is {said[:40]!r}, not a{' signed' if name == 'adjust' else ''} number with {_decimals(target)}")
         number = float(said) + (reference or 0.0)
         if not math.isfinite(number):
             raise AnswerInvalid(f"{name} is not finite")
@@ -115,16 +115,16 @@ def read_forecast(reply: Reply, target: TargetSettings, reference: float | None)
                 f"the forecast would be {number:.{target.decimals}f}, allowed is {target.range[0]:g} to {target.range[1]:g}"
             )
         return Answer(value=round(number, 6) + 0.0)
-    said = _text(_read(reply, {"b_answer"})["b_answer"], "b_answer")
+    said = _text(read_object(reply, {"answer"})["answer"], "answer")
     if target.kind == "category":
         if said not in target.labels:
-            raise AnswerInvalid(f"b_answer is {said[:40]!r}, not one of {', '.join(target.labels)}")
+            raise AnswerInvalid(f"answer is {said[:40]!r}, not one of {', '.join(target.labels)}")
         return Answer(value=said)
     said = " ".join(said.split())
     if not said:
-        raise AnswerInvalid("b_answer is empty")
+        raise AnswerInvalid("answer is empty")
     if len(said) > TEXT_LENGTH:
-        raise AnswerInvalid(f"b_answer has {len(said)} characters, at most {TEXT_LENGTH}")
+        raise AnswerInvalid(f"answer has {len(said)} characters, at most {TEXT_LENGTH}")
     return Answer(value=said)
 
 
@@ -173,7 +173,7 @@ def evidence_form(*, rules: bool, note: str) -> str:
 
 def read_evidence(reply: Reply, schema: Schema) -> ProposedRewrite:
     """Read a proposal of rules and a note. Raises `AnswerInvalid`."""
-    found = _read(reply, set(schema["properties"]))
+    found = read_object(reply, set(schema["properties"]))
     proposed: list[tuple[str, ...]] = []
     if "a_rules" in found:
         allowed = schema["properties"]["a_rules"]["items"]["properties"]
@@ -205,7 +205,7 @@ def free_text_form() -> str:
 
 def read_free_text(reply: Reply) -> ProposedRewrite:
     """Read a full rewrite. Raises `AnswerInvalid`."""
-    found = _read(reply, set(SECTIONS))
+    found = read_object(reply, set(SECTIONS))
     sections = []
     for name in SECTIONS:
         lines = [whole_sentence(_text(item, name), NOTE_LENGTH) for item in _list(found[name], name, SECTION_STATEMENTS)]
@@ -224,7 +224,7 @@ JUDGE_FORM = '{"a_score":<0 to 10>}'
 
 def read_score(reply: Reply) -> float:
     """Read a judge's score as a share, 0 to 1. Raises `AnswerInvalid`."""
-    score = _read(reply, {"a_score"})["a_score"]
+    score = read_object(reply, {"a_score"})["a_score"]
     if isinstance(score, bool) or not isinstance(score, int) or not 0 <= score <= 10:
         raise AnswerInvalid(f"a_score is {str(score)[:40]!r}, not a whole number from 0 to 10")
     return score / 10
@@ -263,7 +263,8 @@ def _number_pattern(target: TargetSettings, reference: float | None) -> str:
     return rf"^{'-?' if reference is None else '[+-]'}[0-9]{{1,{digits}}}{fraction}$"
 
 
-def _read(reply: Reply, fields: set[str]) -> dict[str, Any]:
+def read_object(reply: Reply, fields: set[str]) -> dict[str, Any]:
+    """Read a whole JSON object with exactly these fields, whatever they hold. Raises `AnswerInvalid`."""
     if reply.finish != "stop":
         raise AnswerInvalid("it was cut off before its end")
     try:

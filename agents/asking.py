@@ -19,7 +19,7 @@ from agents.errors import NOT_ASKED, AnswerInvalid, ModelError, PromptTooLong
 from agents.judge import Judged
 from agents.ledger import Ledger
 from agents.models.protocol import CallLimits, LanguageModel, ModelIdentity, Purpose, Reply
-from agents.prompt import Detail, Messages, fit, judge_messages, predict_messages, prompt_hash, repair_messages
+from agents.prompt import Detail, Messages, Reading, fit, judge_messages, predict_messages, prompt_hash, repair_messages
 from agents.ranking import ranked
 from agents.rewriting import Proposal, RewriteRequest
 from schemas.messages import Answer, ModelCall, Observation, Scalar
@@ -85,12 +85,12 @@ class Asker:
         """
         settings, target = self._settings, self._settings.target
         reference = reference if target.kind == "number" else None
-        ledger = Ledger(state, settings, until=observation.time)
+        limit = answers.answer_tokens(settings, "predict")
+        read = self.read(state, observation, reference=reference)
 
         def build(detail: Detail) -> Messages:
-            return predict_messages(state, observation.values, settings, reference=reference, ledger=ledger, detail=detail)
+            return predict_messages(read, observation.values, settings, reference=reference, detail=detail)
 
-        limit = answers.answer_tokens(settings, "predict")
         try:
             fitted = fit(build, self.counter, "predict", answer_tokens=limit, budget=settings.model.context_budget)
         except PromptTooLong as error:
@@ -107,8 +107,12 @@ class Asker:
         )
         answer = found.value
         if answer is not None and target.kind == "category":
-            answer = Answer(value=answer.value, top=ranked(str(answer.value), state.memory, observation.values, ledger, target))
+            answer = Answer(value=answer.value, top=ranked(str(answer.value), read.state.memory, observation.values, read.ledger, target))
         return Asked(answer, found.call, prompt_hash(fitted.messages))
+
+    def read(self, state: EntityState, observation: Observation, *, reference: float | None) -> Reading:
+        """What of a state a forecast reads: the memory, and the outcomes up to the observation's time."""
+        return Reading(state, Ledger(state, self._settings, until=observation.time))
 
     async def judge(self, values: Mapping[str, Scalar], answer: Answer, *, criteria: Sequence[str]) -> Judged:
         """Ask how well an answer meets the criteria, where no truth will tell."""

@@ -20,6 +20,8 @@ from schemas.state import Condition, Resolved
 
 #: Matching outcomes below which a claim is neither borne out nor refuted.
 TESTED_FROM = 4
+#: The latest of them that count: after a change of regime what was true before it is refuted, and may come to be true again.
+TESTED_LATEST = 16
 #: A label claimed for a condition must come true at least this often there.
 SHARE = 0.25
 
@@ -86,7 +88,7 @@ def refuted(claim: Claim, ledger: Ledger) -> str:
         seen
         for row in ledger.matched
         if all(holds(condition, row.values) for condition in claim.when) and (seen := outcome(row)) is not None
-    ]
+    ][-TESTED_LATEST:]
     if len(found) < TESTED_FROM:
         return ""
     if isinstance(claim.then, str):

@@ -8,17 +8,19 @@ wrong; `contradiction` asks the ledger where the sentence can be tested at all (
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rapidfuzz import fuzz
 
 from agents.answers import NOTE_WORDS_CUT
-from agents.claims import Claim, claim_of, contradict, refuted
+from agents.claims import TESTED_FROM, Claim, claim_of, contradict, refuted
+from agents.conditions import holds, number_text
 from agents.ledger import Ledger
 from agents.memory import HISTORY, MISTAKES, NOTES, RULES, WATCH, words
 from agents.prompts import ROLES, source
-from agents.untrusted import is_order
+from agents.untrusted import CLOSE, COPIED_RUN, OPEN, Outside, amounts, is_order, tokens
 from schemas.messages import Rejection
 from schemas.settings import Settings
 from schemas.state import Memory, Statement
@@ -41,6 +43,7 @@ _COMMON = frozenset(
 #: Where an amount or a threshold stands, or should have stood: kept from digits, a model wrote `at least ouch`.
 _AMOUNT = re.compile(r"\b(?:by (?:about|around|approximately|roughly|up to)|at least|at most)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
+_QUOTED = re.compile(f"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}")
 
 #: The sentences of all prompt files, which a model that has nothing to say repeats.
 INSTRUCTIONS = tuple(
@@ -50,6 +53,8 @@ INSTRUCTIONS = tuple(
     for sentence in re.split(r"(?<=[.:])\s", line)
     if len(sentence.strip()) > 15
 )
+#: The same, to find what was taken out of them with other words around it.
+_PROMPTS = Outside.of([INSTRUCTIONS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +66,13 @@ class Ground:
     vocabulary
         Words that a statement can be about: fields, labels, the target.
     copied
-        Sentences that stand in the prompt: instructions and listed outcomes.
+        Sentences that stand in the prompt: instructions, listed outcomes, the ledger.
     held
         Statements beside which it would stand.
     numbers
         Whether it may hold digits; numbers belong to the ledger.
+    outside
+        Texts from outside that the model was shown: listed text fields and notes on truths.
     """
 
     ledger: Ledger
@@ -75,6 +82,7 @@ class Ground:
     held: tuple[str, ...] = ()
     numbers: bool = False
     claims: tuple[Claim, ...] = field(default=())
+    outside: Outside = Outside()
 
 
 def ground_of(ledger: Ledger, settings: Settings, outcomes: Sequence[str], held: Sequence[str], *, numbers: bool) -> Ground:
@@ -88,7 +96,8 @@ def ground_of(ledger: Ledger, settings: Settings, outcomes: Sequence[str], held:
             said.append(row.truth)
     vocabulary = frozenset(word for text in dict.fromkeys(said) for word in _words(text) if len(word) > 2 and word not in _COMMON)
     claims = tuple(claim for text in held if (claim := claim_of(text, ledger.rows, settings)) is not None)
-    return Ground(ledger, settings, vocabulary, (*INSTRUCTIONS, *outcomes), tuple(held), numbers, claims)
+    outside = _outside(ledger, settings, outcomes)
+    return Ground(ledger, settings, vocabulary, (*INSTRUCTIONS, *outcomes, *ledger.render().splitlines()), tuple(held), numbers, claims, outside)
 
 
 def check(statement: str, ground: Ground) -> Rejection | None:
@@ -165,7 +174,62 @@ def _echo(statement: str, ground: Ground) -> str:
         known = sentence.lower()
         if fuzz.ratio(lowered, known) >= SAME or (len(lowered) >= 20 and lowered.rstrip(".") in known):
             return f"copies the prompt: {sentence[:80]!r}"
+    run = _PROMPTS.copied(statement)
+    return f"copies the prompt: {run[:80]!r}" if run else ""
+
+
+def _copied(statement: str, ground: Ground) -> str:
+    """Words that came from outside, and values that only outside text speaks of: whoever writes observations would write the memory."""
+    outside, said = ground.outside, statement
+    if ground.held:
+        # A sentence may go on where the one before it ends.
+        said = f"{' '.join(ground.held[-1].split()[-COPIED_RUN:])} {statement}"
+    run = outside.copied(statement) or outside.copied(said)
+    if run:
+        return f"copies outside text: {run[:80]!r}"
+    if any(unicodedata.category(c) in ("Cf", "Co") for c in statement):
+        return "holds characters that cannot be seen"
+    if not outside.texts:
+        return ""
+    if foreign := amounts(statement) - _known_numbers(ground):
+        return f"a number that was not measured: {min(foreign)}"
+    return next((fault for label in ground.settings.target.labels if (fault := _hearsay(label, statement, ground))), "")
+
+
+def _hearsay(label: str, statement: str, ground: Ground) -> str:
+    """What is wrong with naming a label that outside text may have put there: the ledger must bear it out."""
+    came = [row.truth for row in ground.ledger.matched].count(label)
+    if (came and not ground.outside.names(label)) or f" {' '.join(tokens(label))} " not in f" {' '.join(tokens(statement))} ":
+        return ""
+    claim = claim_of(statement, ground.ledger.rows, ground.settings)
+    if not came or claim is None or claim.then != label:
+        return f"{label} never came true" if not came else f"outside text speaks of {label}, and nothing here can be tested"
+    seen = [row.truth for row in ground.ledger.matched if all(holds(condition, row.values) for condition in claim.when)]
+    if len(seen) < TESTED_FROM or 2 * seen.count(label) < len(seen):
+        return f"outside text speaks of {label}, and {seen.count(label)} of {len(seen)} such cases came to it"
     return ""
+
+
+def _known_numbers(ground: Ground) -> frozenset[str]:
+    """Numbers that code has put before the model, and counts of outcomes; what outside text says too must have been measured."""
+    rows = ground.ledger.rows
+    found = [value for row in rows for value in (*row.values.values(), row.truth)]
+    known = {number for value in found if isinstance(value, int | float) for number in amounts(number_text(value))}
+    if ground.settings.target.kind == "text":
+        known |= {number for row in rows if isinstance(row.truth, str) for number in amounts(row.truth)}
+    told = {number for text in ground.copied for number in amounts(_QUOTED.sub(" ", text))}
+    counts = {str(count) for count in range(len(rows) + 1)}
+    return frozenset(known | ((told | counts) - ground.outside.numbers))
+
+
+def _outside(ledger: Ledger, settings: Settings, outcomes: Sequence[str]) -> Outside:
+    names = settings.observations.text_fields
+    fields = [[text for row in ledger.rows if isinstance(text := row.values.get(name), str)] for name in names]
+    fields.append([row.note for row in ledger.rows if row.note])
+    if settings.target.kind != "text":
+        # Outcomes may wait longer than the ledger holds their rows. A text target's own truths are what is learned.
+        fields.append([quoted for text in outcomes for quoted in _QUOTED.findall(text)])
+    return Outside.of(fields)
 
 
 def _ungrounded(statement: str, ground: Ground) -> str:
@@ -208,6 +272,7 @@ GUARDS: tuple[tuple[str, Callable[[str, Ground], str]], ...] = (
     ("instruction", _order),
     ("number", _number),
     ("echo", _echo),
+    ("copied", _copied),
     ("ungrounded", _ungrounded),
     ("duplicate", _duplicate),
     ("contradiction", _contradiction),

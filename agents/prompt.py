@@ -41,6 +41,21 @@ REPEATED_RULES = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What a forecast reads besides the observation.
+
+    Attributes
+    ----------
+    recalled
+        Lines that are put before the observation, last in the prompt.
+    """
+
+    state: EntityState
+    ledger: Ledger
+    recalled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Detail:
     """How much of the optional parts a prompt holds."""
 
@@ -139,10 +154,10 @@ def system_message(state: EntityState, settings: Settings, ledger: Ledger, detai
 
 
 def predict_messages(
-    state: EntityState, values: Mapping[str, Scalar], settings: Settings, *, reference: float | None, ledger: Ledger, detail: Detail
+    read: Reading, values: Mapping[str, Scalar], settings: Settings, *, reference: float | None, detail: Detail
 ) -> Messages:
     """The prompt of a forecast. Rules that match are repeated with their live record, best first."""
-    target = settings.target
+    target, state, ledger = settings.target, read.state, read.ledger
     rules: list[str] = []
     if detail.repeated:
         for rule, evidence in applicable(state.memory, values, ledger.cases)[:REPEATED_RULES]:
@@ -161,6 +176,7 @@ def predict_messages(
         kind=target.kind,
         decimals=target.decimals,
         rules=rules,
+        recalled=read.recalled,
         facts=facts(values, settings, text_limit=detail.text, fields=detail.fields),
         reference=None if reference is None else with_unit(reference, settings),
     )

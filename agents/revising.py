@@ -2,14 +2,14 @@
 
 What is asked and what of the answer stands is `agents.rewriting`'s. A model that gives nothing costs no feedback: the next try waits, a
 minute at first and an hour at most; always a minute where it was not asked at all, because too much waits for it or it is away. What is
-frozen is neither rewritten nor relieved of a rule.
+frozen is neither rewritten, nor taken back, nor relieved of a rule.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from agents import rewriting, rules
+from agents import regression, regrounding, rewriting, rules
 from agents.asking import Asker
 from agents.errors import NOT_ASKED, AnswerInvalid
 from agents.rewriting import Proposal, RewriteRequest
@@ -28,17 +28,20 @@ class Reviser:
         self._asker = asker
 
     def drop_refuted(self, work: Work) -> None:
-        """Let code drop the rules that the newest outcomes refute."""
+        """Let code drop the rules and the sentences that the newest outcomes refute."""
         if work.state.frozen:
             return
-        state, revision = rules.drop_refuted(work.state, self._settings, now=work.now)
-        if revision is not None:
-            work.state = state
-            work.events.append(revision)
-            work.counts["rewrite.rule-dropped"] += 1
+        for drop in (rules.drop_refuted, regrounding.drop_refuted):
+            state, revision = drop(work.state, self._settings, now=work.now)
+            if revision is not None:
+                work.state = state
+                work.events.append(revision)
+                work.counts["rewrite.rule-dropped"] += 1
 
     async def after_outcome(self, work: Work) -> None:
-        """Rewrite, or have it wanted, if the policy says so."""
+        """Rewrite, or have it wanted, if the policy says so; or take a text back that does worse than the one before it."""
+        if self._take_back(work):
+            return
         state = work.state
         backing_off = state.rewrite_wanted is not None and state.rewrite_wanted > work.now
         if backing_off or not rewriting.wants_rewrite(state, self._settings):
@@ -94,6 +97,16 @@ class Reviser:
         work.set(rewrite_failures=0)
         work.events.append(revision)
         work.counts["rewrite.accepted" if revision.accepted else "rewrite.rejected"] += 1
+
+    def _take_back(self, work: Work) -> bool:
+        """Whether the outcomes say that the memory is to go back to an earlier text, and it went."""
+        worse = regression.regression(work.state, self._settings)
+        if worse is None:
+            return False
+        work.state, entry = regression.take_back(work.state, worse, now=work.now)
+        work.events.append(entry)
+        work.counts["rewrite.taken-back"] += 1
+        return True
 
     async def _rewrite(self, work: Work) -> None:
         request = self.request(work)

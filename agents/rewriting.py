@@ -26,6 +26,7 @@ from agents.guards import check, ground_of, shrinks, within_words
 from agents.ledger import Ledger
 from agents.memory import FORMS, NOTES, RULES, kept_rejections, refusal, revise
 from agents.prompt import Detail, Listing, Messages, fit, rewrite_messages
+from agents.regression import was_taken_back
 from agents.rules import PURE, Evidence, held, measure, promising, same_conclusion, select, statement_of
 from schemas.messages import MemoryRevision, ModelCall, Rejection
 from schemas.settings import Settings
@@ -357,6 +358,8 @@ def _weigh_page(state: EntityState, proposal: Proposal, settings: Settings) -> _
     left = {statement.text for statements in page.sections.values() for statement in statements}
     if not left:
         return _Weighed(page, tuple(rejected), "no statement passed the guards")
+    if was_taken_back(state, page):
+        return _Weighed(page, tuple(rejected), "this text was taken back before")
     if shrinks(state.memory, page):
         rejected.append(Rejection(guard="shrink", statement=" ".join(sorted(left))[:200], detail="most of the memory would be lost"))
         return _Weighed(page, tuple(rejected), "most of the memory would be lost")

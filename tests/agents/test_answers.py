@@ -20,22 +20,22 @@ def reply(text, finish="stop"):
 
 
 def test_an_adjustment_is_added_to_the_reference():
-    assert answers.read_forecast(reply({"b_adjust": "-1.5"}), NUMBER, 12.0).value == 10.5
-    assert answers.read_forecast(reply({"b_value": "10.5"}), NUMBER, None).value == 10.5
+    assert answers.read_forecast(reply({"adjust": "-1.5"}), NUMBER, 12.0).value == 10.5
+    assert answers.read_forecast(reply({"value": "10.5"}), NUMBER, None).value == 10.5
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ('{"b_adjust":"+1.5"', "not JSON"),
-        ('{"b_adjust":"1.5"}', "not a signed number"),
-        ('{"b_adjust":"+1.55"}', "with 1 decimal"),
-        ('{"b_adjust":"+1e9"}', "not a signed number"),
-        ('{"b_adjust":1.5}', "not a text"),
-        ('{"b_adjust":NaN}', "not JSON"),
-        ('{"b_adjust":"+99.0"}', "allowed is -50 to 60"),
-        ('{"b_adjust":"+1.5","note":"x"}', "exactly the fields"),
-        ('{"b_adjust":"+1.5","b_adjust":"+2.5"}', "twice"),
+        ('{"adjust":"+1.5"', "not JSON"),
+        ('{"adjust":"1.5"}', "not a signed number"),
+        ('{"adjust":"+1.55"}', "with 1 decimal"),
+        ('{"adjust":"+1e9"}', "not a signed number"),
+        ('{"adjust":1.5}', "not a text"),
+        ('{"adjust":NaN}', "not JSON"),
+        ('{"adjust":"+99.0"}', "allowed is -50 to 60"),
+        ('{"adjust":"+1.5","note":"x"}', "exactly the fields"),
+        ('{"adjust":"+1.5","adjust":"+2.5"}', "twice"),
         ('["+1.5"]', "not a JSON object"),
         ("", "not JSON"),
         ("```json\n{}\n```", "not JSON"),
@@ -49,27 +49,27 @@ def test_a_number_that_cannot_be_used_is_refused_with_the_reason(text, fault):
 
 def test_an_answer_that_was_cut_off_is_refused_even_if_it_parses():
     with pytest.raises(AnswerInvalid, match="cut off"):
-        answers.read_forecast(reply({"b_adjust": "+1.5"}, "length"), NUMBER, 12.0)
+        answers.read_forecast(reply({"adjust": "+1.5"}, "length"), NUMBER, 12.0)
 
 
 def test_only_known_labels_and_texts_that_say_something_are_taken():
-    assert answers.read_forecast(reply({"b_answer": "high"}), LABEL, None).value == "high"
+    assert answers.read_forecast(reply({"answer": "high"}), LABEL, None).value == "high"
     with pytest.raises(AnswerInvalid, match="not one of low, high"):
-        answers.read_forecast(reply({"b_answer": "High"}), LABEL, None)
-    assert answers.read_forecast(reply({"b_answer": " two\n words "}), TEXT, None).value == "two words"
+        answers.read_forecast(reply({"answer": "High"}), LABEL, None)
+    assert answers.read_forecast(reply({"answer": " two\n words "}), TEXT, None).value == "two words"
     with pytest.raises(AnswerInvalid, match="empty"):
-        answers.read_forecast(reply({"b_answer": "  "}), TEXT, None)
+        answers.read_forecast(reply({"answer": "  "}), TEXT, None)
     with pytest.raises(AnswerInvalid, match="characters"):
-        answers.read_forecast(reply({"b_answer": "x" * 500}), TEXT, None)
+        answers.read_forecast(reply({"answer": "x" * 500}), TEXT, None)
 
 
 @given(st.floats(-40, 40), st.integers(0, 6), st.floats(-1e6, 1e6))
 def test_every_rounded_adjustment_within_reach_fits_its_pattern(adjustment, decimals, reference):
     target = TargetSettings(kind="number", decimals=decimals)
-    pattern = answers.forecast_schema(target, reference)["properties"]["b_adjust"]["pattern"]
+    pattern = answers.forecast_schema(target, reference)["properties"]["adjust"]["pattern"]
     said = f"{adjustment:+.{decimals}f}"
     assert re.fullmatch(pattern, said)
-    assert answers.read_forecast(reply({"b_adjust": said}), target, reference).value == pytest.approx(reference + float(said), abs=1e-5)
+    assert answers.read_forecast(reply({"adjust": said}), target, reference).value == pytest.approx(reference + float(said), abs=1e-5)
 
 
 def test_schemas_are_flat_and_closed():

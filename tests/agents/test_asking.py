@@ -27,7 +27,7 @@ async def predict(made, state=None, *, reference=None):
 
 
 async def test_a_usable_answer_costs_one_call_and_says_which_page_was_read(label_settings):
-    made, model = asker(label_settings(), '{"b_answer":"high"}')
+    made, model = asker(label_settings(), '{"answer":"high"}')
     asked = await predict(made)
     assert asked.answer.value == "high"
     assert (asked.call.calls, asked.call.error, asked.call.name) == (1, "", "scripted")
@@ -37,13 +37,13 @@ async def test_a_usable_answer_costs_one_call_and_says_which_page_was_read(label
 
 
 async def test_a_number_is_the_reference_plus_the_adjustment(number_settings):
-    made, _ = asker(number_settings(), '{"b_adjust":"-1.5"}', '{"b_value":"7.5"}')
+    made, _ = asker(number_settings(), '{"adjust":"-1.5"}', '{"value":"7.5"}')
     assert (await predict(made, reference=10.0)).answer == Answer(value=8.5)
     assert (await predict(made, reference=None)).answer == Answer(value=7.5)
 
 
 async def test_an_answer_that_cannot_be_used_is_sent_back_once_with_what_is_wrong(label_settings):
-    made, model = asker(label_settings(), '{"b_answer":"purple"}', '{"b_answer":"low"}')
+    made, model = asker(label_settings(), '{"answer":"purple"}', '{"answer":"low"}')
     asked = await predict(made)
     assert asked.answer.value == "low"
     assert asked.call.calls == 2
@@ -71,12 +71,12 @@ async def test_a_model_that_fails_is_no_exception_but_the_slug_of_the_call(label
 
 
 async def test_an_answer_that_was_cut_off_is_repaired_like_any_other(label_settings):
-    made, _ = asker(label_settings(), Reply('{"b_answer":"hi', "length"), '{"b_answer":"high"}')
+    made, _ = asker(label_settings(), Reply('{"answer":"hi', "length"), '{"answer":"high"}')
     assert (await predict(made)).answer.value == "high"
 
 
 async def test_the_answer_to_a_prompt_that_the_server_cut_is_not_taken(label_settings, caplog):
-    made, model = asker(label_settings(), Reply('{"b_answer":"high"}', "stop", prompt_tokens=3))
+    made, model = asker(label_settings(), Reply('{"answer":"high"}', "stop", prompt_tokens=3))
     asked = await predict(made)
     assert asked.answer is None
     assert asked.call.error == "truncated"
@@ -95,7 +95,7 @@ async def test_a_prompt_above_the_budget_is_not_sent(label_settings):
 async def test_the_ranks_after_the_first_are_filled_from_the_ledger_without_a_label_twice(label_settings, state_of):
     settings = label_settings()
     state = state_of(settings, [*SMOG, ({"wind": "south"}, "low"), ({"wind": "south"}, "low")])
-    made, _ = asker(settings, '{"b_answer":"medium"}')
+    made, _ = asker(settings, '{"answer":"medium"}')
     assert (await predict(made, state)).answer.top == ("medium", "low", "high")
 
 
@@ -103,14 +103,14 @@ async def test_the_rules_that_match_lift_their_label_in_the_ranks(label_settings
     settings = label_settings()
     cases = [*SMOG, ({"wind": "south"}, "low"), ({"wind": "south"}, "low")]
     state = state_of(settings, cases, page="Rules:\n- when wind north: high (3 of 3)")
-    made, _ = asker(settings, '{"b_answer":"medium"}')
+    made, _ = asker(settings, '{"answer":"medium"}')
     assert (await predict(made, state)).answer.top == ("medium", "high", "low")
 
 
 async def test_equal_questions_are_asked_in_equal_words(label_settings, state_of):
     settings = label_settings()
     state = state_of(settings, SMOG)
-    made, model = asker(settings, '{"b_answer":"high"}', '{"b_answer":"high"}')
+    made, model = asker(settings, '{"answer":"high"}', '{"answer":"high"}')
     await predict(made, state)
     await made.predict(state, SEEN, reference=None, now=datetime(2030, 1, 1, tzinfo=UTC))
     assert model.calls[0] == model.calls[1]
@@ -119,7 +119,7 @@ async def test_equal_questions_are_asked_in_equal_words(label_settings, state_of
 async def test_a_forecast_and_a_rewrite_share_their_system_message(label_settings, state_of):
     settings = label_settings()
     state = state_of(settings, SMOG)
-    made, model = asker(settings, '{"b_answer":"high"}', '{"a_rules":[{"a_when":"wind north","b_and":"none"}],"b_note":""}')
+    made, model = asker(settings, '{"answer":"high"}', '{"a_rules":[{"a_when":"wind north","b_and":"none"}],"b_note":""}')
     await predict(made, state)
     proposal = await made.rewrite(request_rewrite(state, settings, made.counter))
     assert proposal.parsed.conditions == (("wind north",),)
@@ -129,7 +129,7 @@ async def test_a_forecast_and_a_rewrite_share_their_system_message(label_setting
 async def test_a_forecast_is_not_shown_what_came_after_its_observation(label_settings, state_of):
     settings = label_settings()
     state = state_of(settings, SMOG)
-    made, model = asker(settings, '{"b_answer":"high"}')
+    made, model = asker(settings, '{"answer":"high"}')
     early = SEEN.model_copy(update={"time": state.resolved[1].target_time})
     await made.predict(state, early, reference=None, now=NOON)
     assert model.calls[0].messages[0].content.count(" -> ") == 2
@@ -148,7 +148,7 @@ async def test_a_judge_gives_a_share_and_reads_no_memory(text_settings):
 
 async def test_whatever_is_sent_is_within_the_budget_that_its_record_states(label_settings, state_of):
     settings = label_settings(model={"context_budget": 1024})
-    made, model = asker(settings, "{}", '{"b_answer":"high"}', tokens=len)
+    made, model = asker(settings, "{}", '{"answer":"high"}', tokens=len)
     asked = await predict(made, state_of(settings, SMOG * 3))
     sent = [sum(len(message.content) for message in call.messages) + call.limits.answer_tokens for call in model.calls]
     assert max(sent) <= asked.call.budgeted_tokens <= 1024
@@ -157,7 +157,7 @@ async def test_whatever_is_sent_is_within_the_budget_that_its_record_states(labe
 async def test_each_call_says_whose_it_is_so_that_it_finds_its_warm_prompt(label_settings, state_of):
     settings = label_settings()
     state = state_of(settings, SMOG)
-    made, model = asker(settings, "{}", '{"b_answer":"high"}', '{"a_rules":[],"b_note":""}')
+    made, model = asker(settings, "{}", '{"answer":"high"}', '{"a_rules":[],"b_note":""}')
     await predict(made, state)
     await made.rewrite(request_rewrite(state, settings, made.counter))
     assert [(call.purpose, call.entity, call.fresh) for call in model.calls] == [
@@ -176,7 +176,7 @@ async def test_a_rewrite_after_a_refused_one_asks_for_a_fresh_answer(label_setti
 
 
 async def test_a_remembered_answer_is_reported_apart_and_costs_nothing(label_settings):
-    remembered = Reply('{"b_answer":"high"}', "stop", prompt_tokens=900, cached_tokens=800, output_tokens=9, remembered=True)
+    remembered = Reply('{"answer":"high"}', "stop", prompt_tokens=900, cached_tokens=800, output_tokens=9, remembered=True)
     made, _ = asker(label_settings(), remembered)
     asked = await predict(made)
     assert asked.answer.value == "high"
@@ -193,6 +193,6 @@ async def test_a_call_that_was_not_made_is_not_counted(label_settings, error):
 
 async def test_a_repair_has_what_is_left_of_the_deadline_waiting_included(label_settings):
     settings = label_settings(model={"deadline": timedelta(seconds=60)})
-    made, model = asker(settings, Reply("{}", "stop", seconds=5.0, waited_seconds=40.0), '{"b_answer":"high"}')
+    made, model = asker(settings, Reply("{}", "stop", seconds=5.0, waited_seconds=40.0), '{"answer":"high"}')
     await predict(made)
     assert [call.limits.seconds for call in model.calls] == [60.0, 15.0]

@@ -53,7 +53,7 @@ def damaged(text: str, fault: Fault | None, request: ChatRequest) -> str:
     """Return an answer with the fault, where it is one of the answer's text; else as it is."""
     match fault:
         case Fault.WRONG_SCHEMA:
-            return compact({"answer": {"thoughts": "I would rather not say.", "confidence": 0.5}})
+            return compact({"reply": {"thoughts": "I would rather not say.", "confidence": 0.5}})
         case Fault.OVERFLOW:
             return _overflowing(request)
         case Fault.LOOP:

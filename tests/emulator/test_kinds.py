@@ -6,7 +6,7 @@ import pytest
 
 from agents.ledger import Ledger
 from agents.models.protocol import ChatMessage
-from agents.prompt import Detail, Listing, judge_messages, predict_messages, repair_messages, rewrite_messages
+from agents.prompt import Detail, Listing, Reading, judge_messages, predict_messages, repair_messages, rewrite_messages
 from schemas.messages import Answer
 from schemas.settings import Settings
 from schemas.state import EntityState, FoldedFeedback
@@ -20,7 +20,7 @@ def test_each_prompt_of_the_program_is_told_by_its_mark(form) -> None:
     settings = Settings(target={"field": "smog", "kind": "category", "labels": ("low", "high")}, memory={"form": form})
     state = EntityState(entity="north")
     ledger, detail = Ledger(state, settings), Detail()
-    predict = predict_messages(state, {"wind": "north"}, settings, reference=None, ledger=ledger, detail=detail)
+    predict = predict_messages(Reading(state, ledger), {"wind": "north"}, settings, reference=None, detail=detail)
     rewrite = rewrite_messages(
         state,
         settings,

@@ -18,7 +18,7 @@ async def test_an_answer_obeys_the_schema_and_accounts_for_its_time_and_tokens()
         answer = (await post(emulator.host, chat())).json()
         [call] = emulator.journal.calls
     text = answer["message"]["content"]
-    assert json.loads(text)["b_answer"] in SCHEMA["properties"]["b_answer"]["enum"]
+    assert json.loads(text)["answer"] in SCHEMA["properties"]["answer"]["enum"]
     assert answer["eval_count"] == -(-len(text) // 4) + 1
     assert (answer["eval_count"], answer["prompt_eval_count"]) == (call.answer_tokens, call.prompt_tokens)
     assert answer["prompt_eval_duration"] == pytest.approx(call.prompt_tokens * 0.0001 * 1e9, rel=0.01)

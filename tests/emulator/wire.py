@@ -18,8 +18,8 @@ PATIENCE = 60.0
 MODEL = "qwen2.5-coder:1.5b"
 SCHEMA = {
     "type": "object",
-    "properties": {"b_answer": {"type": "string", "enum": ["low", "medium", "high"]}},
-    "required": ["b_answer"],
+    "properties": {"answer": {"type": "string", "enum": ["low", "medium", "high"]}},
+    "required": ["answer"],
     "additionalProperties": False,
 }
 

@@ -1,0 +1,150 @@
+"""The arms: what forecasts the same stream in different ways, through the same core.
+
+All arms that ask a model are the forecaster of `agents` with its settings turned and, where the arm is no setting, with another reader of
+the state (`agents.asking.Asker`). So observations, answers, budgets, joins and scores are the same code in all of them. What an arm is:
+
+zero_shot
+    Nothing but the observation.
+fhc
+    Full-history concatenation: every past outcome verbatim, up to λ.
+memprompt_summary_concat
+    MemPrompt as a reproduction of LLM-as-RNN reads it: a summary by the model of each outcome, all of them in the prompt, up to λ.
+memprompt_error_retrieval
+    MemPrompt as published (arXiv 2201.06009): outcomes of wrong answers by a key of their facts; the closest one is shown if it is close.
+ledger_only
+    The loop without a text: statistics and the latest outcomes.
+llm_as_rnn
+    The loop: memory with evidence, rewritten by the settings' policy.
+llm_as_rnn_free_text
+    The loop with the paper's form of memory.
+llm_as_rnn_blank
+    The loop, its memory emptied before each prediction.
+llm_as_rnn_enumerated, llm_as_rnn_random
+    The loop, its rewrites proposed by code: all that is offered, or drawn at random from it. The model reads and answers.
+"""
+
+from __future__ import annotations
+
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agents.asking import Asker
+from agents.budget import TokenCounter
+from agents.forecaster import Forecaster
+from agents.memory import render
+from agents.models.protocol import LanguageModel
+from agents.step import Event
+from schemas.messages import Answer, MemoryRevision, ModelCall, Prediction, Truth
+from schemas.settings import Settings
+from schemas.state import EntityState
+from streams.evaluation import baselines, proposers
+from streams.evaluation.dataset import Case
+from streams.evaluation.results import CaseResult, MemoryEntry, Spent
+
+#: By name, the settings that make the arm and who reads the state.
+ReaderOf = Callable[[Settings, LanguageModel, TokenCounter], Asker]
+_NEVER: Mapping[str, Any] = {"rewrite": {"policy": "never"}}
+ARMS: Mapping[str, tuple[Mapping[str, Any], ReaderOf]] = {
+    "zero_shot": (_NEVER, baselines.ZeroShot),
+    "fhc": ({**_NEVER, "bounds": {"resolved": 1000, "record": 900_000}}, baselines.FullHistory),
+    "memprompt_summary_concat": (_NEVER, baselines.Summaries),
+    "memprompt_error_retrieval": (_NEVER, baselines.ErrorRetrieval),
+    "ledger_only": (_NEVER, Asker),
+    "llm_as_rnn": ({}, Asker),
+    "llm_as_rnn_free_text": ({"memory": {"form": "free-text"}}, Asker),
+    "llm_as_rnn_blank": ({}, baselines.Blank),
+    "llm_as_rnn_enumerated": ({}, proposers.Enumerating),
+    "llm_as_rnn_random": ({}, proposers.Drawing),
+}
+
+
+class Arm:
+    """One arm on one stream, over all of its entities.
+
+    Parameters
+    ----------
+    settings
+        Of the run, with the arm's own turns in them.
+    model
+        Asked by this arm alone: its record.
+    """
+
+    def __init__(self, name: str, settings: Settings, model: LanguageModel) -> None:
+        reader = ARMS[name][1]
+        self._settings = settings
+        self._asker = reader(settings, model, TokenCounter(model, settings.model.name, window=settings.model.context_budget))
+        self._forecaster = Forecaster(settings, self._asker)
+        self._states: dict[str, EntityState] = {}
+
+    async def predict(self, index: int, case: Case) -> CaseResult:
+        """Forecast one case; its truth is in the result and nowhere else."""
+        entity = case.observation.entity
+        state = self._states.get(entity, EntityState(entity=entity))
+        step = await self._forecaster.observe(state, case.observation, now=case.observation.time, offset=index)
+        self._states[entity] = step.state
+        made = next(event for event in step.events if isinstance(event, Prediction))
+        failed = "" if made.model_answer is not None else (made.model.error if made.model is not None else "") or "no answer"
+        naive = {name: value for name, value in made.experts.items() if name != "rules"}
+        if (reference := step.state.pending[-1].reference) is not None and self._settings.target.reference is not None:
+            naive["reference"] = reference
+        return CaseResult(
+            index=index,
+            entity=entity,
+            id=made.id,
+            time=made.time,
+            truth=case.truth,
+            answer=made.model_answer or Answer(value=naive.get("persistence", made.forecast.value)),
+            failed=failed,
+            interval=made.interval,
+            published=made.forecast,
+            naive=naive,
+            executed=made.experts.get("rules"),
+            revision=state.memory.revision,
+            words=len(render(state.memory).split()),
+            spent=_spent({}, "predict", made.model),
+        )
+
+    async def learn(self, case: Case, result: CaseResult) -> tuple[CaseResult, tuple[MemoryEntry, ...]]:
+        """Give the truth of a case to the arm; what learning cost is added to the case's result."""
+        entity = case.observation.entity
+        truth = Truth(entity=entity, observation_id=case.observation.id, value=case.truth, time=case.known_at)
+        step = await self._forecaster.learn(self._states[entity], truth, now=case.known_at)
+        self._states[entity] = step.state
+        spent = dict(result.spent)
+        for call in _rewrites(step.events):
+            spent = _spent(spent, "rewrite", call)
+        if isinstance(self._asker, baselines.Summaries):
+            spent = _spent(spent, "summarise", await self._asker.summarise(step.state))
+        verdict = next((row.verdict for row in step.state.resolved if row.id == result.id), None)
+        entries = tuple(MemoryEntry(index=result.index, revision=event) for event in step.events if isinstance(event, MemoryRevision))
+        return result.model_copy(update={"spent": spent, "verdict": verdict}), entries
+
+
+def settings_for(name: str, configured: Callable[..., Settings], sections: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """The settings of an arm: the run's sections, with the arm's own turns over them."""
+    merged = {**sections}
+    for section, turns in ARMS[name][0].items():
+        merged[section] = {**merged.get(section, {}), **turns}
+    return configured(**merged)
+
+
+def _rewrites(events: tuple[Event, ...]) -> list[ModelCall]:
+    return [event.model for event in events if isinstance(event, MemoryRevision) and event.model is not None]
+
+
+def _spent(before: Mapping[str, Spent], purpose: str, call: ModelCall | None) -> dict[str, Spent]:
+    if call is None or not (call.calls or call.remembered):
+        return dict(before)
+    old = before.get(purpose, Spent())
+    # One call of which nothing is known makes the sum unknown.
+    known = [tokens for counted, tokens in ((old.calls, old.cached_tokens), (call.calls, call.cached_tokens)) if counted]
+    added = Spent(
+        calls=old.calls + call.calls,
+        remembered=old.remembered + call.remembered,
+        prompt_tokens=old.prompt_tokens + call.prompt_tokens,
+        cached_tokens=None if None in known else sum(tokens for tokens in known if tokens is not None),
+        output_tokens=old.output_tokens + call.output_tokens,
+        seconds=round(old.seconds + call.seconds, 4),
+    )
+    return {**before, purpose: added}

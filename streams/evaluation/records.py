@@ -1,0 +1,163 @@
+"""Every answer of the model, kept: an evaluation that was cut short goes on where it was, and a report can be made again without a model.
+
+A cell (one arm on one stream) is deterministic but for the model, so its record is the list of answers to its questions. Run again, it
+asks the same questions and is answered from the record; what is not recorded is asked of the model and appended. The file is JSON lines,
+compressed once the cell is done: first which model answered, then an entry for each answer.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import orjson
+
+from agents.errors import ModelMissing
+from agents.models.protocol import CallLimits, ChatMessage, LanguageModel, ModelIdentity, Purpose, Reply
+from streams.evaluation.dataset import DatasetError
+
+
+class Record(LanguageModel):
+    """A model whose answers are kept in a file; use it as a context manager.
+
+    Parameters
+    ----------
+    path
+        Where the answers are, without the ending; `.jsonl` while the cell runs, `.jsonl.gz` once it is `finish`ed.
+    model
+        Who answers what is not recorded; None: nobody, and such a question raises `ModelMissing`.
+
+    Raises
+    ------
+    DatasetError
+        The file is no record, or was made with another model than the one given.
+    """
+
+    def __init__(self, path: Path, model: LanguageModel | None) -> None:
+        self._path = path
+        self._model = model
+        self._answers: dict[str, list[Reply]] = defaultdict(list)
+        self._asked: Counter[str] = Counter()
+        self._identity: ModelIdentity | None = None
+        self._file: IO[bytes] | None = None
+        self._read()
+
+    @property
+    def recorded(self) -> int:
+        """Answers that the file holds."""
+        return sum(map(len, self._answers.values()))
+
+    async def complete(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        schema: Mapping[str, Any] | None,
+        limits: CallLimits,
+        purpose: Purpose,
+        entity: str = "",
+        fresh: bool = False,
+    ) -> Reply:
+        """Answer from the record or else by the model. An equal question is answered once, as a worker's cache would, unless `fresh`."""
+        key = _key(messages, schema, limits)
+        turn = self._asked[key]
+        if turn and not fresh:
+            return replace(self._answers[key][turn - 1], remembered=True, seconds=0.0, waited_seconds=0.0)
+        if turn < len(self._answers[key]):
+            self._asked[key] += 1
+            return self._answers[key][turn]
+        if self._model is None:
+            raise ModelMissing(f"{self._path.name}: no answer is recorded for this question ({purpose}); a model is needed to go on")
+        reply = await self._model.complete(messages, schema=schema, limits=limits, purpose=purpose, entity=entity, fresh=True)
+        self._append({"key": key, **{name: getattr(reply, name) for name in _KEPT}})
+        self._answers[key].append(reply)
+        self._asked[key] += 1
+        return reply
+
+    async def identify(self) -> ModelIdentity:
+        """Which model answered; the recorded one where there is a record."""
+        if self._model is not None:
+            found = await self._model.identify()
+            if self._identity is None:
+                self._identity = found
+                self._append({"model": [found.name, found.digest, found.backend]})
+            elif (found.name, found.digest) != (self._identity.name, self._identity.digest):
+                raise DatasetError(
+                    f"{self._path.name} holds answers of {self._identity.name}, now {found.name} is asked; use another folder"
+                )
+        if self._identity is None:
+            raise ModelMissing(f"{self._path.name}: nothing is recorded, and no model was given")
+        return self._identity
+
+    def count_tokens(self, text: str) -> int | None:
+        """Nothing is known: prompts are fitted by the ratio, equally with and without a model."""
+        return None
+
+    async def close(self) -> None:
+        """The model belongs to the caller."""
+
+    def finish(self) -> None:
+        """Compress the record: the cell is done."""
+        self._shut()
+        plain = self._path.with_suffix(".jsonl")
+        if plain.exists():
+            # Without a name and a time in it, equal records make equal files.
+            packed = gzip.compress(plain.read_bytes(), mtime=0)
+            self._path.with_suffix(".jsonl.gz").write_bytes(packed)
+            plain.unlink()
+
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._shut()
+
+    def _shut(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            plain, packed = self._path.with_suffix(".jsonl"), self._path.with_suffix(".jsonl.gz")
+            if packed.exists() and not plain.exists():
+                plain.write_bytes(gzip.decompress(packed.read_bytes()))
+            self._file = plain.open("ab")
+        self._file.write(orjson.dumps(entry) + b"\n")
+        self._file.flush()
+
+    def _read(self) -> None:
+        plain, packed = self._path.with_suffix(".jsonl"), self._path.with_suffix(".jsonl.gz")
+        if plain.exists():
+            lines = plain.read_bytes().split(b"\n")
+            if lines[-1]:
+                # Cut off in the middle of a line: the answer is asked for again.
+                plain.write_bytes(b"".join(line + b"\n" for line in lines[:-1]))
+        elif packed.exists():
+            lines = gzip.decompress(packed.read_bytes()).split(b"\n")
+        else:
+            return
+        try:
+            for line in lines[:-1]:
+                entry = orjson.loads(line)
+                if "model" in entry:
+                    self._identity = ModelIdentity(*entry["model"])
+                else:
+                    key = entry.pop("key")
+                    self._answers[key].append(Reply(**entry))
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise DatasetError(f"{plain.name}: no record of answers ({error}); remove it to begin anew") from error
+
+
+_KEPT = ("text", "finish", "prompt_tokens", "cached_tokens", "output_tokens", "seconds")
+
+
+def _key(messages: Sequence[ChatMessage], schema: Mapping[str, Any] | None, limits: CallLimits) -> str:
+    asked = orjson.dumps([[[m.role, m.content] for m in messages], schema, limits.answer_tokens, limits.context_tokens])
+    return hashlib.sha256(asked).hexdigest()[:24]
