@@ -50,6 +50,10 @@ class ProposedRewrite:
     """A rewrite as it was proposed, nothing weighed yet: sets of condition texts and notes, or the statements of each section."""
 
     conditions: tuple[tuple[str, ...], ...] = ()
+    #: Themes of the texts that were to be named, in their order.
+    themes: tuple[str, ...] = ()
+    #: Fields that matter, best first.
+    focus: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     sections: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
@@ -61,50 +65,77 @@ def answer_tokens(settings: Settings, purpose: Purpose) -> int:
     if purpose == "rewrite":
         # Two tokens a word and the JSON around it, for the whole page; a proposal of rules and a note is short.
         return 3 * min(settings.memory.words, 25 * 3 * SECTION_STATEMENTS) if settings.memory.form == "free-text" else 200
+    # The longest theme, and its key.
+    about = 32 if settings.observations.text_fields else 0
     match settings.target.kind:
         case "number":
-            return 32
+            return about + 32
         case "category":
-            return 16 + max(len(label.encode()) for label in settings.target.labels)
+            return about + 16 + max(len(label.encode()) for label in settings.target.labels)
         case "text":
-            return 16 + TEXT_LENGTH // 2
+            return about + 16 + TEXT_LENGTH // 2
 
 
-def forecast_schema(target: TargetSettings, reference: float | None) -> Schema:
-    """The schema of a forecast: an adjustment where there is a reference, the value itself where there is none."""
+#: In a forecast's answer: which theme the text is about. Sorts before what follows from it.
+ABOUT = "about"
+
+
+def forecast_schema(target: TargetSettings, reference: float | None, themes: Sequence[str] = ()) -> Schema:
+    """The schema of a forecast: an adjustment where there is a reference, the value itself where there is none.
+
+    Parameters
+    ----------
+    themes
+        Where there are any, the model says first which of them the text is about.
+    """
+    about: dict[str, Schema] = {ABOUT: {"type": "string", "enum": list(themes)}} if themes else {}
     if target.kind == "number":
         name = "value" if reference is None else "adjust"
-        return _object({name: {"type": "string", "pattern": _number_pattern(target, reference)}})
+        return _object({**about, name: {"type": "string", "pattern": _number_pattern(target, reference)}})
     if target.kind == "category":
-        return _object({"answer": {"type": "string", "enum": list(target.labels)}})
-    return _object({"answer": {"type": "string", "minLength": 1, "maxLength": TEXT_LENGTH}})
+        return _object({**about, "answer": {"type": "string", "enum": list(target.labels)}})
+    return _object({**about, "answer": {"type": "string", "minLength": 1, "maxLength": TEXT_LENGTH}})
 
 
-def forecast_form(target: TargetSettings, reference: float | None) -> str:
-    """The form of a forecast in words, for the repair prompt."""
+def forecast_form(target: TargetSettings, reference: float | None, themes: Sequence[str] = ()) -> str:
+    """The form of a forecast in words, for the prompt and for its repair."""
+    about = f'"{ABOUT}":"<{"|".join(themes)}>",' if themes else ""
     if target.kind == "number":
-        if reference is None:
-            return f'{{"value":"<number with {_decimals(target)}>"}}'
-        return f'{{"adjust":"<signed number with {_decimals(target)}>"}}'
-    return f'{{"answer":"<{"|".join(target.labels)}>"}}' if target.kind == "category" else '{"answer":"<text>"}'
+        name, said = ("value", "number") if reference is None else ("adjust", "signed number")
+        return f'{{{about}"{name}":"<{said} with {_decimals(target)}>"}}'
+    return f'{{{about}"answer":"<{"|".join(target.labels) or "text"}>"}}'
 
 
-def read_forecast(reply: Reply, target: TargetSettings, reference: float | None) -> Answer:
+def read_forecast(reply: Reply, target: TargetSettings, reference: float | None, themes: Sequence[str] = ()) -> tuple[Answer, str]:
     """Read a forecast.
 
     Parameters
     ----------
     reference
         What an adjustment is added to.
+    themes
+        As in the schema.
+
+    Returns
+    -------
+    tuple
+        The forecast, and the theme of the text, empty where none was asked for.
 
     Raises
     ------
     AnswerInvalid
         Whatever is wrong with it.
     """
+    key = ("value" if reference is None else "adjust") if target.kind == "number" else "answer"
+    found = read_object(reply, {key, ABOUT} if themes else {key})
+    theme = _text(found[ABOUT], ABOUT) if themes else ""
+    if theme not in ("", *themes):
+        raise AnswerInvalid(f"{ABOUT} is {theme[:40]!r}, not one of {', '.join(themes)}")
+    return _read_answer(_text(found[key], key), key, target, reference), theme
+
+
+def _read_answer(said: str, name: str, target: TargetSettings, reference: float | None) -> Answer:
     if target.kind == "number":
-        name = "value" if reference is None else "adjust"
-        said = _text(read_object(reply, {name})[name], name)
         if not re.fullmatch(_number_pattern(target, reference), said):
             raise AnswerInvalid(f"{name} is {said[:40]!r}, not a{' signed' if name == 'adjust' else ''} number with {_decimals(target)}")
         number = float(said) + (reference or 0.0)
@@ -115,7 +146,6 @@ def read_forecast(reply: Reply, target: TargetSettings, reference: float | None)
                 f"the forecast would be {number:.{target.decimals}f}, allowed is {target.range[0]:g} to {target.range[1]:g}"
             )
         return Answer(value=round(number, 6) + 0.0)
-    said = _text(read_object(reply, {"answer"})["answer"], "answer")
     if target.kind == "category":
         if said not in target.labels:
             raise AnswerInvalid(f"answer is {said[:40]!r}, not one of {', '.join(target.labels)}")
@@ -128,23 +158,44 @@ def read_forecast(reply: Reply, target: TargetSettings, reference: float | None)
     return Answer(value=said)
 
 
-def evidence_schema(first: Sequence[str], second: Sequence[str], *, note: Schema | None) -> Schema:
+def evidence_schema(
+    first: Sequence[str],
+    second: Sequence[str],
+    *,
+    note: Schema | None,
+    texts: int = 0,
+    theme: str = "",
+    fields: Sequence[str] = (),
+    most_fields: int = 1,
+) -> Schema:
     """The schema of a proposal of rules and a note.
 
     Parameters
     ----------
+    texts, theme
+        How many texts are to be named, and the pattern of a theme.
+    fields, most_fields
+        Fields of which those that matter are to be named, and how many may be.
     first, second
         Condition texts for `a_when` and, beside `none`, for `b_and`; no rules are asked for where `first` is empty.
     note
         The schema of a note (`words_schema`, `ANY_NOTE`); None: none is asked for.
     """
-    fields: dict[str, Schema] = {}
+    parts: dict[str, Schema] = {about(number): {"type": "string", "pattern": theme} for number in range(1, texts + 1)}
+    if fields:
+        named = {"type": "string", "enum": list(fields)}
+        parts["a_fields"] = {"type": "array", "minItems": 1, "maxItems": most_fields, "items": named}
     if first:
         rule = _object({"a_when": {"type": "string", "enum": list(first)}, "b_and": {"type": "string", "enum": [NONE, *second]}})
-        fields["a_rules"] = {"type": "array", "minItems": 1, "maxItems": PROPOSED_RULES, "items": rule}
+        parts["a_rules"] = {"type": "array", "minItems": 1, "maxItems": PROPOSED_RULES, "items": rule}
     if note is not None:
-        fields["b_note"] = note
-    return _object(fields)
+        parts["b_note"] = note
+    return _object(parts)
+
+
+def about(number: int) -> str:
+    """The key of the theme of a numbered text."""
+    return f"a_about_{number}"
 
 
 #: A note of any characters, where numbers are what the target is made of.
@@ -161,9 +212,11 @@ def words_schema(beginnings: Sequence[str]) -> Schema:
     return {"type": "string", "pattern": rf"^(({begun})( {_WORD}){{2,{NOTE_WORDS_CUT - 2}}}\.)?$"}
 
 
-def evidence_form(*, rules: bool, note: str) -> str:
+def evidence_form(*, rules: bool, note: str, texts: int = 0, fields: bool = False) -> str:
     """The form of such a proposal in words; `note` says what the note is to tell, empty for none."""
-    parts = []
+    parts = [f'"{about(number)}":"<one-to-three-words>"' for number in range(1, texts + 1)]
+    if fields:
+        parts.append('"a_fields":["<field>"]')
     if rules:
         parts.append('"a_rules":[{"a_when":"<condition>","b_and":"<none or a second condition>"}]')
     if note:
@@ -174,6 +227,14 @@ def evidence_form(*, rules: bool, note: str) -> str:
 def read_evidence(reply: Reply, schema: Schema) -> ProposedRewrite:
     """Read a proposal of rules and a note. Raises `AnswerInvalid`."""
     found = read_object(reply, set(schema["properties"]))
+    themes = tuple(_text(found[name], name) for name in sorted(found) if name.startswith(about(0)[:-1]))
+    named: tuple[str, ...] = ()
+    if "a_fields" in found:
+        part = schema["properties"]["a_fields"]
+        listed = _list(found["a_fields"], "a_fields", part["maxItems"])
+        if wrong := [name for name in listed if name not in part["items"]["enum"]]:
+            raise AnswerInvalid(f"{str(wrong[0])[:60]!r} is not one of the fields listed")
+        named = tuple(dict.fromkeys(listed))
     proposed: list[tuple[str, ...]] = []
     if "a_rules" in found:
         allowed = schema["properties"]["a_rules"]["items"]["properties"]
@@ -185,7 +246,7 @@ def read_evidence(reply: Reply, schema: Schema) -> ProposedRewrite:
                     raise AnswerInvalid(f"{name} is {str(item[name])[:60]!r}, not one of the conditions listed")
             proposed.append((item["a_when"],) if item["b_and"] in (NONE, item["a_when"]) else (item["a_when"], item["b_and"]))
     note = whole_sentence(_text(found["b_note"], "b_note"), NOTE_LENGTH) if "b_note" in found else ""
-    return ProposedRewrite(conditions=tuple(dict.fromkeys(proposed)), notes=(note,) if note else ())
+    return ProposedRewrite(conditions=tuple(dict.fromkeys(proposed)), themes=themes, focus=named, notes=(note,) if note else ())
 
 
 def free_text_schema() -> Schema:

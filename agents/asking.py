@@ -22,6 +22,7 @@ from agents.models.protocol import CallLimits, LanguageModel, ModelIdentity, Pur
 from agents.prompt import Detail, Messages, Reading, fit, judge_messages, predict_messages, prompt_hash, repair_messages
 from agents.ranking import ranked
 from agents.rewriting import Proposal, RewriteRequest
+from agents.themes import themes_of, with_theme
 from schemas.messages import Answer, ModelCall, Observation, Scalar
 from schemas.settings import Settings
 from schemas.state import EntityState
@@ -44,11 +45,14 @@ class Asked:
         The model's own answer; None where it gave none that can be used, and `call.error` says why.
     prompt_hash
         Of the system message it read; empty where nothing was sent.
+    theme
+        What the observation's text is about, where the model was asked; see `agents.themes`.
     """
 
     answer: Answer | None
     call: ModelCall
     prompt_hash: str = ""
+    theme: str = ""
 
 
 class Asker:
@@ -87,6 +91,7 @@ class Asker:
         reference = reference if target.kind == "number" else None
         limit = answers.answer_tokens(settings, "predict")
         read = self.read(state, observation, reference=reference)
+        themes = themes_of(read.state.memory, observation.values, settings)
 
         def build(detail: Detail) -> Messages:
             return predict_messages(read, observation.values, settings, reference=reference, detail=detail)
@@ -98,17 +103,18 @@ class Asker:
         found = await self._ask(
             fitted.messages,
             "predict",
-            schema=answers.forecast_schema(target, reference),
-            form=answers.forecast_form(target, reference),
-            read=lambda reply: answers.read_forecast(reply, target, reference),
+            schema=answers.forecast_schema(target, reference, themes),
+            form=answers.forecast_form(target, reference, themes),
+            read=lambda reply: answers.read_forecast(reply, target, reference, themes),
             limit=limit,
             seconds=settings.model.deadline.total_seconds(),
             entity=state.entity,
         )
-        answer = found.value
+        answer, theme = found.value or (None, "")
         if answer is not None and target.kind == "category":
-            answer = Answer(value=answer.value, top=ranked(str(answer.value), read.state.memory, observation.values, read.ledger, target))
-        return Asked(answer, found.call, prompt_hash(fitted.messages))
+            values = with_theme(observation.values, theme, settings)
+            answer = Answer(value=answer.value, top=ranked(str(answer.value), read.state.memory, values, read.ledger, target))
+        return Asked(answer, found.call, prompt_hash(fitted.messages), theme)
 
     def read(self, state: EntityState, observation: Observation, *, reference: float | None) -> Reading:
         """What of a state a forecast reads: the memory, and the outcomes up to the observation's time."""

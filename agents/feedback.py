@@ -6,6 +6,7 @@ miss stands in the record's `miss`, outside the text that may be copied. Feedbac
 
 from __future__ import annotations
 
+from agents import focus
 from agents.observing import facts, truth_text
 from agents.scoring import difference
 from agents.sentences import signed
@@ -38,7 +39,7 @@ def feedback_for(row: Resolved, state: EntityState, settings: Settings) -> Feedb
         came = f" -> no truth came{note}"
     else:
         came = f" -> {truth_text(row.truth, settings)}{_error(row, state, settings)}{note}"
-    said = facts(row.values, settings)
+    said = facts(row.values, settings, only=focus.shown(state.memory, row.values, settings))
     room = settings.bounds.text - len(came)
     if len(said) > room:
         # Whole facts go, never half a number.

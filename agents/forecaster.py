@@ -28,6 +28,7 @@ from agents.outcomes import Outcomes
 from agents.revising import Reviser
 from agents.rewriting import Proposal, RewriteRequest
 from agents.step import Event, Orphan, Step, Work
+from agents.themes import with_theme
 from agents.truths import Truths
 from schemas.mapping import content_digest
 from schemas.messages import Command, Flag, Observation, Truth
@@ -140,6 +141,7 @@ class Forecaster:
         settings = self._settings
         reference = readings.reference(observation, work.state, settings.target)
         asked = await self._asker.predict(work.state, observation, reference=reference, now=work.now)
+        observation = observation.model_copy(update={"values": with_theme(observation.values, asked.theme, settings)})
         if forecasts.in_hindsight(work.state, observation, settings):
             flags = (*flags, "hindsight")
         pending = forecasts.keep(work, observation, settings, own=asked.answer, digest=digest, flags=flags)

@@ -66,7 +66,7 @@ class Ground:
     vocabulary
         Words that a statement can be about: fields, labels, the target.
     copied
-        Sentences that stand in the prompt: instructions, listed outcomes, the ledger.
+        Sentences that stand in the prompt: instructions, listed outcomes, the ledger, facts.
     held
         Statements beside which it would stand.
     numbers
@@ -86,7 +86,13 @@ class Ground:
 
 
 def ground_of(ledger: Ledger, settings: Settings, outcomes: Sequence[str], held: Sequence[str], *, numbers: bool) -> Ground:
-    """Gather what statements are held against."""
+    """Gather what statements are held against.
+
+    Parameters
+    ----------
+    outcomes
+        Lines of the prompt that the statement answers: its listed outcomes, and the task as it was put.
+    """
     target = settings.target
     said = [target.field, target.description, target.unit, *target.labels, *settings.memory.facts]
     for row in ledger.rows:
@@ -96,8 +102,9 @@ def ground_of(ledger: Ledger, settings: Settings, outcomes: Sequence[str], held:
             said.append(row.truth)
     vocabulary = frozenset(word for text in dict.fromkeys(said) for word in _words(text) if len(word) > 2 and word not in _COMMON)
     claims = tuple(claim for text in held if (claim := claim_of(text, ledger.rows, settings)) is not None)
+    copied = (*INSTRUCTIONS, *outcomes, *ledger.render().splitlines(), *settings.memory.facts, target.description)
     outside = _outside(ledger, settings, outcomes)
-    return Ground(ledger, settings, vocabulary, (*INSTRUCTIONS, *outcomes, *ledger.render().splitlines()), tuple(held), numbers, claims, outside)
+    return Ground(ledger, settings, vocabulary, copied, tuple(held), numbers, claims, outside)
 
 
 def check(statement: str, ground: Ground) -> Rejection | None:
@@ -170,9 +177,9 @@ def _echo(statement: str, ground: Ground) -> str:
     lowered = statement.lower()
     if "<" in lowered and ">" in lowered:
         return "copies a placeholder of the prompt"
+    said = f" {' '.join(tokens(statement))} "
     for sentence in ground.copied:
-        known = sentence.lower()
-        if fuzz.ratio(lowered, known) >= SAME or (len(lowered) >= 20 and lowered.rstrip(".") in known):
+        if fuzz.ratio(lowered, sentence.lower()) >= SAME or said in f" {' '.join(tokens(sentence))} ":
             return f"copies the prompt: {sentence[:80]!r}"
     run = _PROMPTS.copied(statement)
     return f"copies the prompt: {run[:80]!r}" if run else ""

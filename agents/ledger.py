@@ -17,6 +17,7 @@ from datetime import datetime
 from functools import cached_property
 from math import sqrt
 
+from agents import focus
 from agents.conditions import describe, holds, terms
 from agents.observing import facts, truth_text
 from agents.rules import Cases, outcome
@@ -58,6 +59,7 @@ class Ledger:
 
     def __init__(self, state: EntityState, settings: Settings, *, until: datetime | None = None) -> None:
         self._settings = settings
+        self._memory = state.memory
         self.rows: tuple[Resolved, ...] = tuple(row for row in state.resolved if until is None or (row.target_time or row.time) <= until)
 
     @property
@@ -151,8 +153,11 @@ class Ledger:
             shown = shown[len(shown) - min(rows, len(shown)) :]
         if shown:
             lines.append("Recent outcomes (oldest first):")
-            lines += [f"- {facts(row.values, self._settings)} -> {self._truth(row)}" for row in shown]
+            lines += [f"- {self._facts(row)} -> {self._truth(row)}" for row in shown]
         return "\n".join(lines)
+
+    def _facts(self, row: Resolved) -> str:
+        return facts(row.values, self._settings, only=focus.shown(self._memory, row.values, self._settings))
 
     def _truth(self, row: Resolved) -> str:
         return truth_text(row.truth, self._settings) if row.truth is not None else ""

@@ -17,7 +17,8 @@ from schemas.messages import Cause, Command, MemoryRevision, Rejection
 from schemas.settings import Settings
 from schemas.state import EntityState, Memory, Revision, Statement
 
-#: Sections of the evidence form: what code tests, and what it cannot.
+#: Sections of the evidence form: which fields matter where there are many, what code tests, and what it cannot.
+FOCUS = "focus"
 RULES = "rules"
 NOTES = "notes"
 #: Sections of the free-text form (the paper, Appendix C).
@@ -26,13 +27,14 @@ MISTAKES = "mistakes"
 WATCH = "watch"
 
 HEADINGS: Mapping[str, str] = {
+    FOCUS: "Fields that matter",
     RULES: "Rules",
     NOTES: "Notes",
     HISTORY: "History",
     MISTAKES: "Mistakes and their causes",
     WATCH: "What to watch",
 }
-FORMS: Mapping[str, tuple[str, ...]] = {"evidence": (RULES, NOTES), "free-text": (HISTORY, MISTAKES, WATCH)}
+FORMS: Mapping[str, tuple[str, ...]] = {"evidence": (FOCUS, RULES, NOTES), "free-text": (HISTORY, MISTAKES, WATCH)}
 
 #: Characters of one statement; longer ones are no statements.
 STATEMENT_LENGTH = 300

@@ -13,6 +13,8 @@ from agents.untrusted import SHOWN_TEXT, delimit, is_plain
 from schemas.messages import Scalar, Value
 from schemas.settings import Settings
 
+#: Ending of the field that holds what a text is about (`agents.themes`).
+THEME = ".about"
 #: Fields of one observation that a prompt shows.
 SHOWN_FIELDS = 40
 
@@ -20,14 +22,22 @@ SHOWN_FIELDS = 40
 def shown_fields(values: Mapping[str, Scalar], settings: Settings) -> list[str]:
     """Names of the fields that a prompt shows, in their order."""
     mapped = settings.observations.values
-    ordered = [name for name in mapped if name in values] if mapped else sorted(values)
     texts = settings.observations.text_fields
+    themes = [name for name in (f"{text}{THEME}" for text in texts) if name in values and name not in mapped]
+    ordered = [*(name for name in mapped if name in values), *themes] if mapped else sorted(values)
     return [
         name for name in ordered if is_plain(name) and (name in texts or not isinstance(values[name], str) or is_plain(str(values[name])))
     ][:SHOWN_FIELDS]
 
 
-def facts(values: Mapping[str, Scalar], settings: Settings, *, text_limit: int = SHOWN_TEXT, fields: int = SHOWN_FIELDS) -> str:
+def facts(
+    values: Mapping[str, Scalar],
+    settings: Settings,
+    *,
+    text_limit: int = SHOWN_TEXT,
+    fields: int = SHOWN_FIELDS,
+    only: frozenset[str] | None = None,
+) -> str:
     """Say an observation's values on one line.
 
     Parameters
@@ -36,10 +46,12 @@ def facts(values: Mapping[str, Scalar], settings: Settings, *, text_limit: int =
         Characters of a free-text field.
     fields
         At most so many fields, the first ones.
+    only
+        These fields; None: all.
     """
     texts = settings.observations.text_fields
     parts = []
-    for name in shown_fields(values, settings)[:fields]:
+    for name in [name for name in shown_fields(values, settings) if only is None or name in only][:fields]:
         value = values[name]
         said = delimit(value, text_limit) if name in texts and isinstance(value, str) else scalar_text(value)
         parts.append(f"{name} {said}")

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from agents import answers
+from agents import answers, focus
 from agents.budget import TokenCounter
 from agents.errors import PromptTooLong
 from agents.ledger import Ledger
@@ -23,9 +23,10 @@ from agents.memory import render
 from agents.models.protocol import ChatMessage, Purpose
 from agents.observing import SHOWN_FIELDS, facts, truth_text, with_unit
 from agents.prompts import fill
-from agents.rules import applicable
-from agents.sentences import rule_line
-from agents.untrusted import SHOWN_TEXT
+from agents.rules import applicable, execute
+from agents.sentences import rule_line, signed
+from agents.themes import choices, field_of
+from agents.untrusted import SHOWN_TEXT, delimit
 from schemas.messages import Answer, Scalar
 from schemas.settings import Settings, TargetSettings
 from schemas.state import EntityState, Feedback, FoldedFeedback
@@ -139,12 +140,14 @@ def target_text(target: TargetSettings) -> str:
 def system_message(state: EntityState, settings: Settings, ledger: Ledger, detail: Detail) -> ChatMessage:
     """The system message: for equal states and ledgers equal to the byte, whatever is asked."""
     target = settings.target
+    themes, themes_field = choices(state.memory, settings), field_of(settings)
     content = fill(
         "system",
         target=target_text(target),
         kind=target.kind,
         decimals=target.decimals,
-        labels=target.labels,
+        form=answers.forecast_form(target, 0.0, themes),
+        text=themes_field if themes else "",
         has_texts=bool(settings.observations.text_fields) or target.kind == "text",
         facts=settings.memory.facts,
         memory=render(state.memory),
@@ -159,6 +162,7 @@ def predict_messages(
     """The prompt of a forecast. Rules that match are repeated with their live record, best first."""
     target, state, ledger = settings.target, read.state, read.ledger
     rules: list[str] = []
+    together = ""
     if detail.repeated:
         for rule, evidence in applicable(state.memory, values, ledger.cases)[:REPEATED_RULES]:
             live = rule.model_copy(
@@ -171,11 +175,15 @@ def predict_messages(
                 }
             )
             rules.append(rule_line(live, target.decimals))
+        followed = execute(state.memory, values, reference, ledger.cases) if rules else None
+        if isinstance(followed, float) and reference is not None:
+            together = signed(followed - reference, target.decimals)
     content = fill(
         "predict",
         kind=target.kind,
         decimals=target.decimals,
         rules=rules,
+        together=together,
         recalled=read.recalled,
         facts=facts(values, settings, text_limit=detail.text, fields=detail.fields),
         reference=None if reference is None else with_unit(reference, settings),
@@ -232,9 +240,22 @@ def rewrite_messages(
     conditions: Sequence[str] = (),
     mixed: Sequence[str] = (),
     note: str = "",
+    texts: Sequence[str] = (),
+    themes: Sequence[str] = (),
+    fields: Sequence[str] = (),
     form: str,
 ) -> Messages:
-    """The prompt of a rewrite, in the memory's form; `note` says what the note is to tell, empty for none."""
+    """The prompt of a rewrite, in the memory's form.
+
+    Parameters
+    ----------
+    note
+        What the note is to tell; empty for none.
+    texts, themes
+        Texts that are to be named, and the themes there are.
+    fields
+        Fields of which those that matter are to be named.
+    """
     outcomes = {
         "missed": listing.missed,
         "right": listing.right,
@@ -252,6 +273,12 @@ def rewrite_messages(
             mixed=mixed,
             most_rules=answers.PROPOSED_RULES,
             note=note,
+            texts=[delimit(text, detail.text) for text in texts],
+            text_field=field_of(settings),
+            themes=themes,
+            fields=fields,
+            most_fields=focus.NAMED,
+            target=target_text(settings.target),
             form=form,
             **outcomes,
         )

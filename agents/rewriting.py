@@ -17,20 +17,21 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from agents import answers
+from agents import answers, focus, themes
 from agents.answers import ProposedRewrite
 from agents.budget import TokenCounter
 from agents.conditions import describe, holds, terms
 from agents.errors import PromptTooLong
 from agents.guards import check, ground_of, shrinks, within_words
 from agents.ledger import Ledger
-from agents.memory import FORMS, NOTES, RULES, kept_rejections, refusal, revise
+from agents.memory import FOCUS, FORMS, NOTES, RULES, kept_rejections, refusal, revise
+from agents.observing import THEME
 from agents.prompt import Detail, Listing, Messages, fit, rewrite_messages
 from agents.regression import was_taken_back
 from agents.rules import PURE, Evidence, held, measure, promising, same_conclusion, select, statement_of
 from schemas.messages import MemoryRevision, ModelCall, Rejection
 from schemas.settings import Settings
-from schemas.state import Condition, EntityState, FoldedFeedback, Memory, Rule, Statement
+from schemas.state import Condition, EntityState, FoldedFeedback, Memory, Resolved, Rule, Statement
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ _LETTERS = re.compile(r"[\w ]+", re.ASCII)
 
 #: Conditions that one proposal may choose from.
 OFFERED = 16
+#: What a condition must have won (bits, or usual errors), over how many cases, to be offered though its field is not thought to matter.
+STRONG_GAIN, STRONG_CASES = 4.0, 6
 #: Outcomes without which there is nothing to cut conditions from.
 OFFERED_FROM = 3
 
@@ -56,6 +59,8 @@ class RewriteRequest:
         All outcomes that waited, listed or not; those that came later stay for the next rewrite.
     offered
         Conditions by their wording, as the schema lists them.
+    unnamed
+        Ledger numbers of the outcomes whose texts are to be named, as the question lists them.
     tokens
         What the prompt was counted at, its answer's limit included.
     answer_tokens
@@ -72,6 +77,7 @@ class RewriteRequest:
     covered: FoldedFeedback
     form: str = ""
     offered: Mapping[str, Condition] | None = None
+    unnamed: tuple[int, ...] = ()
     tokens: int = 0
     answer_tokens: int = 1
     again: bool = False
@@ -122,11 +128,22 @@ def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounte
         schema, form = answers.free_text_schema(), answers.free_text_form()
     else:
         offer = _offer(state, settings, ledger)
-        if not offer.first and not offer.note:
+        if not (offer.first or offer.note or offer.unnamed or offer.fields):
             return None
         note = answers.ANY_NOTE if settings.target.kind == "text" else answers.words_schema(offer.beginnings)
-        schema = answers.evidence_schema(offer.first, tuple(offer.conditions), note=note if offer.note else None)
-        form = answers.evidence_form(rules=bool(offer.first), note=offer.note)
+        texts = len(offer.unnamed)
+        schema = answers.evidence_schema(
+            offer.first,
+            tuple(offer.conditions),
+            note=note if offer.note else None,
+            texts=texts,
+            theme=themes.PATTERN,
+            fields=offer.fields,
+            most_fields=focus.NAMED,
+        )
+        form = answers.evidence_form(rules=bool(offer.first), note=offer.note, texts=texts, fields=bool(offer.fields))
+
+    text_field, remembered = themes.field_of(settings), themes.remembered(state.memory, state.resolved, settings)
 
     def build(detail: Detail) -> Messages:
         listing = Listing.of(state.feedback, state.folded, detail)
@@ -139,6 +156,9 @@ def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounte
             conditions=offer.first,
             mixed=offer.mixed,
             note=offer.note,
+            texts=[str(row.values[text_field]) for row in offer.unnamed] if text_field is not None else (),
+            themes=remembered,
+            fields=offer.fields,
             form=form,
         )
 
@@ -159,6 +179,7 @@ def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounte
         ),
         form=form,
         offered=offer.conditions,
+        unnamed=tuple(row.seq for row in offer.unnamed),
         tokens=fitted.tokens,
         answer_tokens=limit,
         again=state.rewrite_attempts > 0,
@@ -186,7 +207,11 @@ def apply_proposal(state: EntityState, proposal: Proposal, settings: Settings, *
         reason = "the model's answer could not be used" if proposal.call.error == "invalid" else f"no answer: {proposal.call.error}"
         entry = refusal(state, cause="feedback", reason=reason, now=now, **log)
         return _refused(state, proposal, settings, counts=proposal.call.error == "invalid"), entry
-    weighed = _weigh_page(state, proposal, settings) if settings.memory.form == "free-text" else _weigh_rules(state, proposal, settings)
+    if settings.memory.form == "free-text":
+        weighed = _weigh_page(state, proposal, settings)
+    else:
+        state, named, refused = _name_texts(state, proposal, settings)
+        weighed = _weigh_rules(state, proposal, settings, named, refused)
     log["rejected"] = kept_rejections(weighed.rejected)
     if weighed.fault:
         return _refused(state, proposal, settings, counts=True), refusal(state, cause="feedback", reason=weighed.fault, now=now, **log)
@@ -203,13 +228,17 @@ class _Weighed:
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """Conditions to choose from: all by wording, those for `a_when`, held ones whose outcomes are mixed; what a note is to tell."""
+    """Conditions to choose from: all by wording, those for `a_when`, held ones whose outcomes are mixed; what a note is to tell; and more."""
 
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     first: tuple[str, ...] = ()
     mixed: tuple[str, ...] = ()
     note: str = ""
     beginnings: tuple[str, ...] = ()
+    #: Rows whose text has no theme yet.
+    unnamed: tuple[Resolved, ...] = ()
+    #: Fields of which those that matter are to be named.
+    fields: tuple[str, ...] = ()
 
 
 def _offer(state: EntityState, settings: Settings, ledger: Ledger) -> _Offer:
@@ -219,17 +248,30 @@ def _offer(state: EntityState, settings: Settings, ledger: Ledger) -> _Offer:
     those that hold where nothing was missed: what a model is not shown it cannot propose. Conditions that the ledger already speaks
     against come last, those that hold where the forecast missed come first: a small model tends to take what it reads first.
 
-    A note is asked for on one field that no note names yet, while there is room for notes: asked for a note on anything, a small model
-    repeats the one it has just read. Texts have no conditions and always get a note.
+    A note is asked for once the rules leave nothing to propose, on one field that no note names yet, while there is room for notes: asked
+    for a note on anything, a small model repeats the one it has just read, and each costs what ten predictions do. Targets that are texts
+    have no conditions and always get a note.
+
+    Where records are wide and nobody knows which of their fields matter, that is asked for and nothing else (`agents.focus`). Of fields
+    that do not, conditions are offered only where the ledger speaks strongly for them.
     """
     notes = [statement.text for statement in state.memory.sections.get(NOTES, ())]
     if settings.target.kind == "text":
         return _Offer(note="what a right answer has that a wrong one lacks" if settings.memory.max_notes else "")
     if len(ledger.matched) < OFFERED_FROM:
         return _Offer()
+    unnamed = themes.unnamed(ledger.matched, (feedback.seq for feedback in state.feedback), settings)
+    fields = focus.choices(state.memory, ledger.matched, settings)
+    if fields:
+        return _Offer(unnamed=unnamed, fields=fields)
     rules = held(state.memory)
     known = [condition for rule in rules for condition in rule.when]
-    found = terms(ledger.matched, texts=settings.observations.text_fields, known=known)
+    watched = focus.fields_of(state.memory)
+    found = tuple(
+        condition
+        for condition in terms(ledger.matched, texts=settings.observations.text_fields, known=known)
+        if not watched or condition.field in watched or condition in known or _is_strong(condition, ledger)
+    )
     missed = {feedback.seq for feedback in state.feedback if feedback.miss}
     lately = {feedback.seq for feedback in state.feedback}
     settled = {rule.when[0] for rule in rules if len(rule.when) == 1 and _is_settled(rule, measure(rule, ledger.cases), settings)}
@@ -251,14 +293,23 @@ def _offer(state: EntityState, settings: Settings, ledger: Ledger) -> _Offer:
     mixed = tuple(
         describe(rule.when[0]) for rule in rules if isinstance(rule.then, str) and len(rule.when) == 1 and rule.hits < PURE * rule.cases
     )
-    topic = next((name for name in by_field if not any(name.lower() in text.lower() for text in notes)), None)
-    if topic is None or len(notes) >= settings.memory.max_notes:
-        return _Offer({describe(condition): condition for condition in chosen}, first, mixed)
+    offered = {describe(condition): condition for condition in chosen}
+    topics = (name for name in by_field if not name.endswith(THEME) and not any(name.lower() in text.lower() for text in notes))
+    topic = next(topics, None)
+    unfinished = unnamed or any(not weights[condition][0] and describe(condition) in first for condition in chosen)
+    if topic is None or unfinished or len(notes) >= settings.memory.max_notes:
+        return _Offer(offered, first, mixed, unnamed=unnamed)
     beginnings = _beginnings(by_field[topic])
     target = settings.target.description or settings.target.field
     note = f"whether {topic} makes the {target} rise or fall" if settings.target.kind == "number" else f"which {target} follows {topic}"
     note += ", and why"
-    return _Offer({describe(condition): condition for condition in chosen}, first, mixed, note, beginnings)
+    return _Offer(offered, first, mixed, note, beginnings)
+
+
+def _is_strong(condition: Condition, ledger: Ledger) -> bool:
+    """Whether the ledger speaks for a condition on a field that nobody thinks matters."""
+    evidence = measure(Rule(when=(condition,), then=0.0), ledger.cases)
+    return evidence.cases >= STRONG_CASES and evidence.gain >= STRONG_GAIN
 
 
 def _beginnings(conditions: Sequence[Condition]) -> tuple[str, ...]:
@@ -278,16 +329,50 @@ def _is_settled(rule: Rule, evidence: Evidence, settings: Settings) -> bool:
     return same_conclusion(rule, live, settings.target.decimals)
 
 
-def _weigh_rules(state: EntityState, proposal: Proposal, settings: Settings) -> _Weighed:
+def _name_texts(
+    state: EntityState, proposal: Proposal, settings: Settings
+) -> tuple[EntityState, tuple[Condition, ...], tuple[Rejection, ...]]:
+    """Keep the proposed themes with the outcomes whose texts they name; the conditions that speak of them, and what was refused."""
+    proposed = proposal.parsed.themes if proposal.parsed is not None else ()
+    settled: dict[int, str] = {}
+    rejected: list[Rejection] = []
+    for seq, said in zip(proposal.request.unnamed, proposed, strict=True):
+        others = (*themes.remembered(state.memory, state.resolved, settings), *settled.values())
+        theme, fault = themes.settle(said, others, settings)
+        if fault:
+            rejected.append(Rejection(guard="theme", statement=said, detail=fault))
+        else:
+            settled[seq] = theme
+    rows = tuple(
+        row.model_copy(update={"values": themes.with_theme(row.values, settled[row.seq], settings)}) if row.seq in settled else row
+        for row in state.resolved
+    )
+    conditions = tuple(themes.condition(theme, settings) for theme in dict.fromkeys(settled.values()))
+    return state.model_copy(update={"resolved": rows}), conditions, tuple(rejected)
+
+
+def _weigh_rules(
+    state: EntityState, proposal: Proposal, settings: Settings, named: tuple[Condition, ...], unnameable: tuple[Rejection, ...]
+) -> _Weighed:
     ledger = Ledger(state, settings)
     decimals = settings.target.decimals
     before = {frozenset(rule.when): rule for rule in held(state.memory)}
     proposed, wider = _conditions_of(proposal)
+    proposed += [when for condition in named if (when := (condition,)) not in proposed]
+    watched = _focus(state.memory, proposal)
+    if watched:
+        wider += [(c,) for c in terms(ledger.matched, texts=settings.observations.text_fields) if c.field in watched and (c,) not in wider]
     selection = select(state.memory, proposed, ledger.rows, settings, wider=wider)
     notes, refused = _weigh_notes(state, proposal, settings, ledger)
-    sections = {RULES: tuple(statement_of(rule, decimals) for rule in selection.rules), NOTES: notes}
+    sections = {
+        FOCUS: (focus.statement_of(watched),) if watched else (),
+        RULES: tuple(statement_of(rule, decimals) for rule in selection.rules),
+        NOTES: notes,
+    }
     page, dropped = within_words(Memory(sections=sections), settings.memory.words)
-    rejected = (*selection.rejected, *refused, *dropped)
+    rejected = (*unnameable, *selection.rejected, *refused, *dropped)
+    if watched != focus.fields_of(state.memory):
+        return _Weighed(page, rejected)
     wanted = {frozenset(when) for when in (*proposed, *wider)}
     old_notes = {statement.text for statement in state.memory.sections.get(NOTES, ())}
     for rule in held(page):
@@ -298,6 +383,12 @@ def _weigh_rules(state: EntityState, proposal: Proposal, settings: Settings) -> 
         return _Weighed(page, rejected)
     why = "; ".join(dict.fromkeys(rejection.guard for rejection in rejected))
     return _Weighed(page, rejected, f"nothing new in it that stands ({why})" if why else "nothing new in it")
+
+
+def _focus(memory: Memory, proposal: Proposal) -> tuple[str, ...]:
+    """The fields that matter: those proposed, else those that were named before."""
+    proposed = proposal.parsed.focus if proposal.parsed is not None else ()
+    return proposed or focus.fields_of(memory)
 
 
 def _conditions_of(proposal: Proposal) -> tuple[list[tuple[Condition, ...]], list[tuple[Condition, ...]]]:
@@ -314,7 +405,7 @@ def _weigh_notes(
 ) -> tuple[tuple[Statement, ...], tuple[Rejection, ...]]:
     rejected: list[Rejection] = []
     numbers = settings.target.kind == "text"
-    outcomes = [feedback.text for feedback in state.feedback]
+    outcomes = _lines(state, proposal)
     kept: list[Statement] = []
     for statement in state.memory.sections.get(NOTES, ()):
         # What was let in while the ledger had nothing against it may be refuted by now; a person's note may hold numbers.
@@ -336,9 +427,15 @@ def _weigh_notes(
     return tuple(kept), tuple(rejected)
 
 
+def _lines(state: EntityState, proposal: Proposal) -> list[str]:
+    """What the model may have copied: outcomes, and the task as it was put."""
+    task = [line for message in proposal.request.messages[-1:] for line in message.content.splitlines()]
+    return [*(feedback.text for feedback in state.feedback), *task]
+
+
 def _weigh_page(state: EntityState, proposal: Proposal, settings: Settings) -> _Weighed:
     ledger = Ledger(state, settings)
-    outcomes = [feedback.text for feedback in state.feedback]
+    outcomes = _lines(state, proposal)
     old = {statement.text for statements in state.memory.sections.values() for statement in statements}
     sections: dict[str, tuple[Statement, ...]] = {}
     rejected: list[Rejection] = []

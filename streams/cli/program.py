@@ -7,7 +7,22 @@ from importlib.metadata import version as installed_version
 
 import typer
 
-from streams.cli import dead_letters, doctor, entity, memory, models, replay, schemas, services, state, topics, worker, workers
+from streams.cli import (
+    compare,
+    dead_letters,
+    doctor,
+    entity,
+    evaluate,
+    memory,
+    models,
+    replay,
+    schemas,
+    services,
+    state,
+    topics,
+    worker,
+    workers,
+)
 from streams.cli.console import print_text
 
 
@@ -28,6 +43,8 @@ def build_program() -> typer.Typer:
     program.command("doctor")(doctor.doctor)
     program.add_typer(topics.program, name="topics")
     program.command("replay")(replay.replay)
+    program.command("evaluate")(evaluate.evaluate)
+    program.command("compare")(compare.compare)
     program.add_typer(memory.program, name="memory")
     program.add_typer(dead_letters.program, name="dead-letters")
     program.add_typer(state.program, name="state")

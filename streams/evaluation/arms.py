@@ -25,7 +25,6 @@ llm_as_rnn_enumerated, llm_as_rnn_random
 
 from __future__ import annotations
 
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

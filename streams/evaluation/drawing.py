@@ -9,17 +9,19 @@ drawn is escaped. What is worth drawing is the caller's to say.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from streams.evaluation.axes import Axis, Scale
+
 #: Across, in the drawing's own units; pages scale it down to 600 and scroll below that, so that its text stays readable on a phone.
 WIDTH = 760
-#: About what a character takes at the size of labels.
-CHARACTER = 6.4
+#: What a character takes at the size of labels in the widest of the usual fonts.
+CHARACTER = 7.2
 _LINE = 18
-_TOP, _RIGHT, _LEFT, _BOTTOM = 26, 14, 64, 40
+_TOP, _RIGHT, _LEFT, _BOTTOM = 26, 26, 64, 40
 
 #: Colour names: light and dark, each at least 3:1 against its ground, from Okabe and Ito's set for colour-blind people.
 COLOURS = {
@@ -75,35 +77,6 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
-    """What an axis shows.
-
-    Attributes
-    ----------
-    label
-        With its unit in words or brackets: `absolute error (°C)`.
-    low, high
-        Ends; by default those of the data. What lies beyond is cut off.
-    log
-        Powers of ten have equal distances; values are positive.
-    at
-        Where the ticks are, in place of round numbers; on an axis of λ, its values.
-    whole
-        Ticks are whole numbers.
-    percent
-        Values are shares, shown in per cent.
-    """
-
-    label: str
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    at: tuple[float, ...] = ()
-    whole: bool = False
-    percent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Panel:
     """One plot of a chart; several stand below each other over the same x axis. Groups with other units need a panel each."""
 
@@ -137,62 +110,6 @@ class Strip:
     said: str = ""
 
 
-def ticks(low: float, high: float, count: int = 5, *, whole: bool = False) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) from `low` to `high`, about `count` of them.
-
-    Examples
-    --------
-    >>> ticks(0.31, 0.88)
-    [0.4, 0.5, 0.6, 0.7, 0.8]
-    >>> ticks(0, 3, whole=True)
-    [0.0, 1.0, 2.0, 3.0]
-    """
-    if not high > low:
-        return [low]
-    raw = (high - low) / max(count, 1)
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = power * next((times for times, below in ((1, 1.5), (2, 3.5), (5, 7.5)) if raw < below * power), 10)
-    step = max(step, 1.0) if whole else step
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    # Divided where the step is a fraction: 3 * 0.1 is not 0.3, 3 / 10 is.
-    return [at * step if step >= 1 else at / round(1 / step) for at in range(first, last + 1)]
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten between two positive numbers; within two decades 2 and 5 times them as well.
-
-    Examples
-    --------
-    >>> log_ticks(80, 2_500)
-    [100.0, 200.0, 500.0, 1000.0, 2000.0]
-    """
-    times = (1, 2, 5) if math.log10(high / low) < 2.2 else (1,)
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [by * 10.0**decade for decade in decades for by in times]
-    return [tick for tick in found if low * 0.999 <= tick <= high * 1.001] or [low, high]
-
-
-def figure(value: float, axis: Axis | None = None, *, step: float | None = None) -> str:
-    """A number as an axis or a table says it.
-
-    Examples
-    --------
-    >>> figure(0.45, Axis("accuracy", percent=True)), figure(1234567.0), figure(0.5, step=0.25), figure(-2.0)
-    ('45 %', '1,234,567', '0.50', '−2')
-    """
-    suffix = ""
-    if axis is not None and axis.percent:
-        value, suffix, step = value * 100, " %", None if step is None else step * 100
-    if step is not None:
-        decimals = min(max(0, -math.floor(math.log10(step) + 1e-9) + (0 if _is_round(step) else 1)), 8) if step < 1 or step % 1 else 0
-        text = f"{value:,.{decimals}f}"
-    elif abs(value) >= 100 or float(value).is_integer():
-        text = f"{value:,.0f}"
-    else:
-        text = f"{value:.3g}"
-    return text.replace("-", "−") + suffix
-
-
 def lines(name: str, panels: Sequence[Panel], x: Axis, *, title: str, description: str) -> Markup:
     """Draw lines.
 
@@ -214,18 +131,20 @@ def lines(name: str, panels: Sequence[Panel], x: Axis, *, title: str, descriptio
     """
     xs = [at for panel in panels for series in panel.series for at, _ in series.points]
     xs += [at for panel in panels for band in panel.bands for at, _, _ in band.points]
-    across = _Scale.over(xs, x, _LEFT, WIDTH - _RIGHT)
+    across = Scale.over(xs, x, _LEFT, WIDTH - _RIGHT)
     parts: list[Markup] = []
     top = 0
     for number, panel in enumerate(panels):
         values = [value for series in panel.series for _, value in series.points if value is not None]
         values += [end for band in panel.bands for _, low, high in band.points for end in (low, high)]
-        up = _Scale.over(values, panel.y, top + panel.height, top + _TOP, pad=0.04)
+        up = Scale.over(values, panel.y, top + panel.height, top + _TOP, pad=0.04)
         last = number == len(panels) - 1
         parts.append(_frame(across, up, x if last else Axis("", log=x.log, at=x.at, whole=x.whole), panel.y, heading=panel.heading))
         clip = f"{name}-clip-{number}"
         parts.append(_clip(clip, across, up))
-        drawn = [_area(band, across, up) for band in panel.bands] + [_line(series, across, up) for series in panel.series]
+        drawn = [_area(band, across, up) for band in panel.bands] + [
+            _line(series, across, up) for series in sorted(panel.series, key=_weight)
+        ]
         parts.append(_markup('<g clip-path="url(#{})">{}</g>', clip, Markup("").join(drawn)))
         top += panel.height + (_BOTTOM if last else 8)
     entries = {series.name: _key_line(series.look) for panel in panels for series in panel.series}
@@ -249,16 +168,16 @@ def scatter(
     ValueError
         There is no point with an x.
     """
-    gutter = 92 if any(dot.x is None for dot in dots) else 0
-    across = _Scale.over([dot.x for dot in dots if dot.x is not None], x, _LEFT + gutter, WIDTH - _RIGHT, pad=0.1)
+    left_names = [without, *(dot.name for dot in dots if dot.x is None)]
+    gutter = min(36 + CHARACTER * max(map(len, left_names)), WIDTH / 3) if len(left_names) > 1 else 0.0
+    across = Scale.over([dot.x for dot in dots if dot.x is not None], x, _LEFT + gutter, WIDTH - _RIGHT, pad=0.1)
     ends = [end for dot in dots for end in (dot.y, dot.low, dot.high) if end is not None]
-    up = _Scale.over(ends, y, height, _TOP, pad=0.06)
+    up = Scale.over(ends, y, height, _TOP, pad=0.06)
     parts = [_frame(across, up, x, y, left=_LEFT)]
     if gutter:
-        middle = _LEFT + gutter / 2
         parts.append(_markup('<line class="base" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>', _n(across.start), _TOP, height))
-        parts.append(_text(middle, height + 16, without, anchor="middle", kind="tick"))
-    places = [(across(dot.x) if dot.x is not None else _LEFT + gutter / 2, up(dot.y)) for dot in dots]
+        parts.append(_text(_LEFT + gutter / 2, height + 16, without, anchor="middle", kind="tick"))
+    places = [(across(dot.x) if dot.x is not None else _LEFT + 16, up(dot.y)) for dot in dots]
     taken = [(cx - 6, cy - 6, cx + 6, cy + 6) for cx, cy in places]
     bounds = (_LEFT + 2.0, float(_TOP), WIDTH - 2.0, float(height))
     for dot, (cx, cy) in zip(dots, places, strict=True):
@@ -285,13 +204,13 @@ def strips(name: str, rows: Sequence[Strip], x: Axis, *, title: str, description
     ValueError
         No row has a cell.
     """
-    margin = min(12 + CHARACTER * max((len(row.name) for row in rows), default=0), 230.0)
+    margin = min(12 + CHARACTER * max((len(row.name) for row in rows), default=0), WIDTH / 3)
     count = max((len(row.shares) for row in rows), default=0)
     if not count:
         raise ValueError("there is nothing to draw")
     row_height, cell_height = 24, 17
     height = 8 + row_height * len(rows)
-    across = _Scale.over([], Axis(x.label, low=x.low or 0.0, high=x.high if x.high is not None else count), margin, WIDTH - _RIGHT)
+    across = Scale.over([], Axis(x.label, low=x.low or 0.0, high=x.high if x.high is not None else count), margin, WIDTH - _RIGHT)
     wide = (across.end - across.start) / count
     gap = 0.5 if wide > 3 else 0.0
     parts: list[Markup] = []
@@ -323,69 +242,21 @@ def alone(chart: Markup) -> Markup:
     return head + end + Markup(f"<style>{STYLE}svg.chart{{background:var(--ground)}}</style>") + rest
 
 
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """From values to units of the drawing."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
-
-    @classmethod
-    def over(cls, values: Iterable[float], axis: Axis, start: float, end: float, *, pad: float = 0.0) -> _Scale:
-        """A scale over the values, or between the axis's own ends; `pad` is left free at ends that are the data's, as a share."""
-        known = [value for value in values if math.isfinite(value) and not (axis.log and value <= 0)]
-        known += [end for end in (axis.low, axis.high) if end is not None]
-        if not known:
-            raise ValueError(f"there is nothing to draw over {axis.label!r}")
-        low = axis.low if axis.low is not None else min(known)
-        high = axis.high if axis.high is not None else max(known)
-        if axis.log:
-            room = math.log10(max(high / low, 1.0)) * pad or (0.15 if high <= low else 0.0)
-            low, high = low if axis.low is not None else low / 10**room, high if axis.high is not None else high * 10**room
-        else:
-            room = (high - low) * pad if high > low else max(abs(high) * 0.1, 0.5)
-            low, high = low if axis.low is not None else low - room, high if axis.high is not None else high + room
-        return cls(low, high if high > low else low + 1.0, start, end, axis.log)
-
-    def __call__(self, value: float) -> float:
-        if self.log:
-            share = math.log10(max(value, 1e-12) / self.low) / math.log10(self.high / self.low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return self.start + share * (self.end - self.start)
-
-    def ticks(self, axis: Axis) -> list[tuple[float, str]]:
-        if axis.at:
-            return [(at, figure(at, axis)) for at in axis.at if self.low <= at <= self.high]
-        if self.log:
-            return [(at, figure(at, axis)) for at in log_ticks(self.low, self.high)]
-        found = ticks(
-            self.low, self.high, max(2, round(abs(self.end - self.start) / (46 if self.start > self.end else 90))), whole=axis.whole
-        )
-        step = found[1] - found[0] if len(found) > 1 else None
-        return [(at, figure(at, axis, step=step)) for at in found]
-
-
-def _is_round(step: float) -> bool:
-    """Whether a step below 1 is 1, 2 or 5 times a power of ten: one decimal tells its multiples apart."""
-    first = step / 10 ** math.floor(math.log10(step) + 1e-9)
-    return abs(first - round(first)) < 1e-6
-
-
 def _markup(text: str, *values: object) -> Markup:
     return Markup(text).format(*values)
+
+
+def _weight(series: Series) -> float:
+    """Heavier lines are drawn over lighter ones."""
+    return series.look.width
 
 
 def _n(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def _text(x: float, y: float, said: str, *, anchor: str = "start", kind: str = "", turned: bool = False) -> Markup:
-    turn = _markup(' transform="rotate(-90 {} {})"', _n(x), _n(y)) if turned else Markup("")
-    return _markup('<text x="{}" y="{}" text-anchor="{}" class="{}"{}>{}</text>', _n(x), _n(y), anchor, kind, turn, said)
+def _text(x: float, y: float, said: str, *, anchor: str = "start", kind: str = "") -> Markup:
+    return _markup('<text x="{}" y="{}" text-anchor="{}" class="{}">{}</text>', _n(x), _n(y), anchor, kind, said)
 
 
 def _svg(name: str, title: str, description: str, content: Markup, height: float) -> Markup:
@@ -396,7 +267,7 @@ def _svg(name: str, title: str, description: str, content: Markup, height: float
     )  # fmt: skip
 
 
-def _frame(across: _Scale, up: _Scale, x: Axis, y: Axis, *, heading: str = "", left: float | None = None) -> Markup:
+def _frame(across: Scale, up: Scale, x: Axis, y: Axis, *, heading: str = "", left: float | None = None) -> Markup:
     """Grid, ticks and names of both axes; an x axis without a label has its grid alone."""
     left = across.start if left is None else left
     parts = []
@@ -410,7 +281,7 @@ def _frame(across: _Scale, up: _Scale, x: Axis, y: Axis, *, heading: str = "", l
     return Markup("").join(parts)
 
 
-def _x_axis(across: _Scale, foot: float, x: Axis, *, left: float | None = None) -> Markup:
+def _x_axis(across: Scale, foot: float, x: Axis, *, left: float | None = None) -> Markup:
     parts = [
         _markup(
             '<line class="base" x1="{}" x2="{}" y1="{}" y2="{}"/>',
@@ -430,14 +301,14 @@ def _x_axis(across: _Scale, foot: float, x: Axis, *, left: float | None = None) 
     return Markup("").join(parts)
 
 
-def _clip(name: str, across: _Scale, up: _Scale) -> Markup:
+def _clip(name: str, across: Scale, up: Scale) -> Markup:
     return _markup(
         '<clipPath id="{}"><rect x="{}" y="{}" width="{}" height="{}"/></clipPath>',
         name, _n(across.start - 3), _n(up.end), _n(across.end - across.start + 6), _n(up.start - up.end),
     )  # fmt: skip
 
 
-def _line(series: Series, across: _Scale, up: _Scale) -> Markup:
+def _line(series: Series, across: Scale, up: Scale) -> Markup:
     path, pen_down = [], False
     points = []
     for at, value in series.points:
@@ -456,7 +327,7 @@ def _line(series: Series, across: _Scale, up: _Scale) -> Markup:
     )  # fmt: skip
 
 
-def _area(band: Band, across: _Scale, up: _Scale) -> Markup:
+def _area(band: Band, across: Scale, up: Scale) -> Markup:
     there = [f"{_n(across(at))} {_n(up(high))}" for at, _, high in band.points]
     back = [f"{_n(across(at))} {_n(up(low))}" for at, low, _ in reversed(band.points)]
     return _markup(
@@ -509,27 +380,30 @@ _Box = tuple[float, float, float, float]
 def _label(name: str, x: float, y: float, taken: list[_Box], bounds: _Box) -> Markup:
     """A point's name where it covers least; its place is added to `taken`."""
     wide = CHARACTER * len(name)
+    # The name's left end, its baseline, and which of its points is held fast: fonts differ in width.
     places = [
-        (cx, y + dy)
+        (left, y + dy, anchor)
         for dy in (4.0, -9.0, 17.0, -22.0, 30.0, -35.0, 43.0, -48.0, 56.0, -61.0)
-        for cx in (x + 10, x - 10 - wide, x - wide / 2)
-        if not (dy == 4.0 and cx == x - wide / 2)
+        for left, anchor in ((x + 10, "start"), (x - 10 - wide, "end"), (x - wide / 2, "middle"))
+        if not (dy == 4.0 and anchor == "middle")
     ]
 
-    def box(place: tuple[float, float]) -> _Box:
+    def box(place: tuple[float, float, str]) -> _Box:
         return place[0], place[1] - 10, place[0] + wide, place[1] + 3
 
-    def covered(place: tuple[float, float]) -> float:
+    def covered(place: tuple[float, float, str]) -> float:
         left, top, right, foot = box(place)
         outside = max(0.0, bounds[0] - left) + max(0.0, right - bounds[2]) + max(0.0, bounds[1] - top) + max(0.0, foot - bounds[3])
         hidden = sum(max(0.0, min(right, r) - max(left, x0)) * max(0.0, min(foot, b) - max(top, t)) for x0, t, r, b in taken)
         return outside * 100 + hidden
 
     best = min(places, key=lambda place: (covered(place), abs(place[1] - y)))
+    left, baseline, anchor = best
     taken.append(box(best))
     leader = Markup("")
-    if abs(best[1] - 4 - y) > 20:
-        near = min(max(x, best[0]), best[0] + wide)
-        edge = best[1] - 10 if best[1] > y else best[1] + 3
+    if abs(baseline - 4 - y) > 20:
+        near = min(max(x, left), left + wide)
+        edge = baseline - 10 if baseline > y else baseline + 3
         leader = _markup('<line class="grid" x1="{}" y1="{}" x2="{}" y2="{}"/>', _n(x), _n(y), _n(near), _n(edge))
-    return leader + _text(best[0], best[1], name, kind="halo")
+    at = left + {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
+    return leader + _text(at, baseline, name, anchor=anchor, kind="halo")

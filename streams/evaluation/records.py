@@ -73,7 +73,9 @@ class Record(LanguageModel):
             return self._answers[key][turn]
         if self._model is None:
             raise ModelMissing(f"{self._path.name}: no answer is recorded for this question ({purpose}); a model is needed to go on")
-        reply = await self._model.complete(messages, schema=schema, limits=limits, purpose=purpose, entity=entity, fresh=True)
+        # Cells on the same stream have entities of the same name, but prompts of their own: of several hosts each has its own warm.
+        place = f"{self._path.parent.name}/{self._path.name}/{entity}"
+        reply = await self._model.complete(messages, schema=schema, limits=limits, purpose=purpose, entity=place, fresh=True)
         self._append({"key": key, **{name: getattr(reply, name) for name in _KEPT}})
         self._answers[key].append(reply)
         self._asked[key] += 1
