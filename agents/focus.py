@@ -2,7 +2,8 @@
 
 Code that tries every condition on twenty fields finds chance agreements long before it finds the rule, and a small model loses itself in
 rows of twenty facts. So the fields that the memory names are the ones that rows show, and the ones whose conditions are tried first. Of
-other fields a condition is offered only where the ledger speaks strongly for it. Where no rule on these fields stands, others are asked for.
+other fields a condition is offered only where the ledger speaks strongly for it. Where no rule stands on these fields, others are asked
+for.
 """
 
 from __future__ import annotations

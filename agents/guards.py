@@ -82,7 +82,7 @@ class Ground:
     held: tuple[str, ...] = ()
     numbers: bool = False
     claims: tuple[Claim, ...] = field(default=())
-    outside: Outside = Outside()
+    outside: Outside = field(default_factory=Outside)
 
 
 def ground_of(ledger: Ledger, settings: Settings, outcomes: Sequence[str], held: Sequence[str], *, numbers: bool) -> Ground:

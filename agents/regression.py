@@ -40,7 +40,7 @@ from schemas.state import EntityState, Memory, Resolved, Revision, Statement
 
 #: Share of revisions that may be gone back to although what came after is no worse. A false alarm costs some outcomes' lessons.
 ALPHA = 0.05
-#: Outcomes on either side below which nothing is compared: of 4 against 4 the clearest case has p = 1/70, just below the first look's share.
+#: Outcomes on either side below which nothing is compared: of 4 against 4 the clearest case has p = 1/70.
 FEWEST = 4
 #: Outcomes before that are looked back on: what came earlier says little about the text that stood last, and the exact test stays cheap.
 BEFORE = 16

@@ -228,7 +228,7 @@ class _Weighed:
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """Conditions to choose from: all by wording, those for `a_when`, held ones whose outcomes are mixed; what a note is to tell; and more."""
+    """Conditions to choose from: all by wording, those for `a_when`, held ones whose outcomes are mixed; what a note is to tell."""
 
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     first: tuple[str, ...] = ()
@@ -405,7 +405,8 @@ def _weigh_notes(
 ) -> tuple[tuple[Statement, ...], tuple[Rejection, ...]]:
     rejected: list[Rejection] = []
     numbers = settings.target.kind == "text"
-    outcomes = _lines(state, proposal)
+    rules = (statement.text for statement in state.memory.sections.get(RULES, ()))
+    outcomes = [*_lines(state, proposal), *rules]
     kept: list[Statement] = []
     for statement in state.memory.sections.get(NOTES, ()):
         # What was let in while the ledger had nothing against it may be refuted by now; a person's note may hold numbers.

@@ -1,9 +1,10 @@
 """What a text is about, as the model reads it: a theme, which a rule can test as it tests a label.
 
 Notes in varied wording are no labels: `filter replaced` and `new cartridge fitted` have no word in common, so code cannot count them
-together. A model can: with each forecast it says which of the memory's themes the text is about, and when the memory is rewritten it names
-those that no theme fits, in one to three words. Both are kept with the outcome as one more field (`note.about`), so that conditions, evidence
-and refutation work on it as on any other. The themes of a memory are those that its rules speak of; people read and edit them there.
+together. A model can: with each forecast it says which of the memory's themes the text is about, and when the memory is rewritten it
+names those that no theme fits, in one to three words. Both are kept with the outcome as one more field (`note.about`), so that
+conditions, evidence and refutation work on it as on any other. The themes of a memory are those that its rules speak of; people read and
+edit them there.
 
 Only the first of `observations.text_fields` is read so. A theme is few plain words and never an order, a label of the target or a number:
 it is the one thing that a text from outside can get written into a memory.
@@ -18,7 +19,7 @@ from rapidfuzz import fuzz
 
 from agents.observing import THEME
 from agents.rules import held
-from agents.untrusted import is_order
+from agents.untrusted import amounts, is_order
 from schemas.messages import Scalar
 from schemas.settings import Settings
 from schemas.state import Condition, Memory, Resolved
@@ -34,7 +35,11 @@ REMEMBERED = 64
 ALIKE = 85.0
 #: Words that make an order, or say nothing of what a text is about.
 _BANNED = frozenset(
-    ["answer", "always", "must", "never", "only", "predict", "forecast", "say", "output", "respond", "reply", "return", "print", "ignore", "disregard", "forget", "override", "rule", "rules", "instruction", "instructions", "system", "assistant", "user", "prompt", "memory", "note", "notes", "text", "theme", "about", "other", "none", "unknown", "nothing", "case", "outcome", "json", "value", "number", "increase", "decrease", "add", "subtract", "set", "make"]
+    """
+    answer always must never only predict forecast say output respond reply return print ignore disregard forget override rule rules
+    instruction instructions system assistant user prompt memory note notes text theme about other none unknown nothing case outcome
+    json value number increase decrease add subtract set make
+    """.split()
 )
 
 
@@ -102,6 +107,8 @@ def settle(theme: str, others: Sequence[str], settings: Settings) -> tuple[str, 
     labels = {word for label in settings.target.labels for word in re.findall(r"[a-z]+", label.lower())}
     if banned := [word for word in words if word in _BANNED or word in labels]:
         return "", f"it says {banned[0]!r}"
+    if numbers := amounts(theme):
+        return "", f"it says {min(numbers)!r}, a number"
     if is_order(theme.replace("-", " ")):
         return "", "it reads like an instruction"
     alike = [(fuzz.token_sort_ratio(theme.replace("-", " "), other.replace("-", " ")), other) for other in others]

@@ -112,9 +112,9 @@ def _scores(rows: Sequence[Outcome], settings: Settings, *, own: bool) -> dict[s
     return {name: found[name] for name in FIGURES if name in found}
 
 
-def _rows(sides: tuple[Side, Side], joined: Joined, verdict: Verdict, settings: Settings) -> list[tuple[str, str, str]]:
+def _rows(sides: tuple[Side, Side], joined: Joined, verdict: Verdict, settings: Settings) -> list[tuple[str, ...]]:
     pairs = (joined.first, joined.second)
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("outcomes with a truth", *(str(len(side.outcomes)) for side in sides)),
         ("compared", *(str(len(rows)) for rows in pairs)),
         ("compared without a model's answer", *(str(count) for count in verdict.unanswered)),

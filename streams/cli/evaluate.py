@@ -20,7 +20,7 @@ from streams.evaluation.arms import ARMS
 from streams.evaluation.dataset import Dataset
 from streams.evaluation.runs import Plan
 
-#: Sections that say how answers are made; the rest of a configuration is about Kafka and the worker, and a built-in dataset has its own target.
+#: Sections that say how answers are made; the rest is about Kafka and the worker, and a built-in dataset has its own target.
 SECTIONS = ("judge", "memory", "rewrite", "model", "publish", "bounds")
 #: Of a file's own settings besides.
 OWN_SECTIONS = ("target", "observations", "truths")
@@ -146,11 +146,11 @@ def _print(report: Mapping[str, Any]) -> None:
 
 
 def _load(names: Sequence[str], seeds: Sequence[int], steps: int | None, settings: Settings | None) -> list[Dataset]:
-    found = []
-    for name in dict.fromkeys(names):
-        for seed in seeds if name in datasets.LEARNABLE else seeds[:1]:
-            found.append(datasets.load(name, datasets.Choice(seed, steps, settings)))
-    return found
+    return [
+        datasets.load(name, datasets.Choice(seed, steps, settings))
+        for name in dict.fromkeys(names)
+        for seed in (seeds if name in datasets.LEARNABLE else seeds[:1])
+    ]
 
 
 def _sections(settings: Settings, names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """A run of the evaluation: cells of datasets and arms, a few at a time, and the reports of what is done.
 
-A folder holds `<stream>.json` and `<stream>.html` for each stream (a dataset with its seed, as far as it has one), and the model's answers in
-`records/<stream>/<arm>.jsonl.gz`. Whatever is recorded there is part of a stream's report, whichever run made it.
+A folder holds `<stream>.json` and `<stream>.html` for each stream (a dataset with its seed, as far as it has one), and the model's answers
+in `records/<stream>/<arm>.jsonl.gz`. Whatever is recorded there is part of a stream's report, whichever run made it.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ import pytest
 
 from schemas.codec import encode
 from schemas.messages import Answer, Outcome
-from schemas.settings import Settings
-from streams import exits
+from schemas.settings import Settings, load_settings
+from streams import exits, topics
 from streams.kafka import producer
 
 if TYPE_CHECKING:
@@ -34,38 +34,38 @@ def outcome(number: int, forecast: float, *, entity: str = "north", truth: float
     )
 
 
-def write(settings: Settings, topic: str, outcomes: Sequence[Outcome]) -> None:
-    async def send() -> None:
-        async with producer(settings.kafka) as client:
-            for one in outcomes:
-                await client.send_and_wait(topic, encode(one), key=one.entity.encode())
-
-    asyncio.run(send())
-
-
 @pytest.fixture
 def sides(own_settings: Settings, tmp_path: Path) -> tuple[Path, Path]:
-    """Settings of a champion and a challenger, as files; neither has published anything."""
+    """Settings of a champion and a challenger, as files; no topic of theirs exists."""
+    roles = [role for role, name in own_settings.topics.model_dump().items() if isinstance(name, str)]
     files = []
-    for name in ("old", "new"):
-        path = tmp_path / f"{name}.toml"
-        topic = f"{own_settings.app}.{name}"
-        text = f'app = "{name}"\ntopics.outcomes = "{topic}"\nkafka.bootstrap_servers = "{own_settings.kafka.bootstrap_servers}"\n'
-        path.write_text(text)
+    for app in ("old", "new"):
+        path = tmp_path / f"{app}.toml"
+        names = "\n".join(f'topics.{role} = "{own_settings.app}.{app}.{role}"' for role in roles)
+        path.write_text(f'app = "{app}"\nkafka.bootstrap_servers = "{own_settings.kafka.bootstrap_servers}"\n{names}\n')
         files.append(path)
     return files[0], files[1]
 
 
-def fill(own_settings: Settings, old: Sequence[Outcome], new: Sequence[Outcome]) -> None:
-    write(own_settings, f"{own_settings.app}.old", old)
-    write(own_settings, f"{own_settings.app}.new", new)
+def fill(sides: tuple[Path, Path], old: Sequence[Outcome], new: Sequence[Outcome]) -> None:
+    """Make the topics of both and put outcomes there."""
+
+    async def send() -> None:
+        for path, outcomes in zip(sides, (old, new), strict=True):
+            settings = load_settings(path)
+            await topics.create(settings)
+            async with producer(settings.kafka) as client:
+                for one in outcomes:
+                    await client.send_and_wait(settings.topics.outcomes, encode(one), key=one.entity.encode())
+
+    asyncio.run(send())
 
 
-def test_a_person_reads_a_table_and_which_is_better(command: Command, sides: tuple[Path, Path], own_settings: Settings) -> None:
+def test_a_person_reads_a_table_and_which_is_better(command: Command, sides: tuple[Path, Path]) -> None:
     answers = {"model_answer": Answer(value=9.0)}
     old = [outcome(n, 8.0 + n % 2, **answers) for n in range(40)]
     new = [outcome(n, 9.5 + n % 3 / 10, **answers) for n in range(38)]
-    fill(own_settings, [*old, outcome(50, 9.0, truth=None)], [*new, outcome(60, 9.0, flags=("hindsight",))])
+    fill(sides, [*old, outcome(50, 9.0, truth=None)], [*new, outcome(60, 9.0, flags=("hindsight",))])
 
     ran = command("compare", *sides)
 
@@ -80,10 +80,10 @@ def test_a_person_reads_a_table_and_which_is_better(command: Command, sides: tup
     assert "new: left out 1 hindsight" in ran.err
 
 
-def test_where_nothing_is_shown_it_says_how_much_it_would_take(command: Command, sides: tuple[Path, Path], own_settings: Settings) -> None:
-    old = [outcome(n, 8.0 + 4.0 * (n % 7 in (0, 3, 4))) for n in range(40)]
-    new = [outcome(n, 8.2 + 3.7 * (n % 5 in (1, 2)) - (n % 3) / 2) for n in range(40)]
-    fill(own_settings, old, new)
+def test_where_nothing_is_shown_it_says_how_much_it_would_take(command: Command, sides: tuple[Path, Path]) -> None:
+    old = [outcome(n, 10.0 - n % 4) for n in range(40)]
+    new = [outcome(n, 10.0 - 0.8 * ((3 * n + 1) % 5)) for n in range(40)]
+    fill(sides, old, new)
 
     ran = command("compare", *sides)
 
@@ -95,7 +95,7 @@ def test_where_nothing_is_shown_it_says_how_much_it_would_take(command: Command,
 def test_a_program_reads_json_of_one_entity_since_a_time(command: Command, sides: tuple[Path, Path], own_settings: Settings) -> None:
     old = [outcome(n, 9.0, entity=entity) for n in range(20) for entity in ("north", "south")]
     new = [outcome(n, 8.0, entity=entity) for n in range(20) for entity in ("north", "south")]
-    fill(own_settings, old, [*new, outcome(19, 10.0, truth=11.0, result="corrected")])
+    fill(sides, old, [*new, outcome(19, 10.0, truth=11.0, result="corrected")])
 
     ran = command("compare", *sides, "--entity", "north", "--since", "2024-03-01T10:00Z", "--json")
 
@@ -106,7 +106,7 @@ def test_a_program_reads_json_of_one_entity_since_a_time(command: Command, sides
     assert found["a"]["published"]["mae"] == 1.0
     assert found["b"] | {"published": 0, "model": 0} == {
         "app": "new",
-        "topic": f"{own_settings.app}.new",
+        "topic": f"{own_settings.app}.new.outcomes",
         "outcomes": 10,
         "left_out": {},
         "only": 0,
@@ -119,15 +119,13 @@ def test_a_program_reads_json_of_one_entity_since_a_time(command: Command, sides
     assert against["sentence"].startswith("old is better than new: new MAE 2 against 1")
 
 
-def test_what_cannot_be_compared_is_told_with_its_own_exit_code(
-    command: Command, sides: tuple[Path, Path], own_settings: Settings, tmp_path: Path
-) -> None:
+def test_what_cannot_be_compared_is_told_with_its_own_exit_code(command: Command, sides: tuple[Path, Path], tmp_path: Path) -> None:
     old, new = sides
     ran = command("compare", old, new)
     assert ran.code == exits.FAILED
     assert "the topic does not exist" in ran.err
 
-    fill(own_settings, [outcome(1, 9.0)], [outcome(2, 9.0)])
+    fill(sides, [outcome(1, 9.0)], [outcome(2, 9.0)])
     ran = command("compare", old, new)
     assert ran.code == exits.FAILED
     assert "old and new have no outcome in common" in ran.err
@@ -150,13 +148,15 @@ def test_what_cannot_be_compared_is_told_with_its_own_exit_code(
     assert command("compare", old, "nowhere.toml").code == exits.CONFIG
 
 
-def test_records_that_are_no_outcomes_are_counted_and_stop_nothing(command: Command, sides: tuple[Path, Path], own_settings: Settings) -> None:
-    fill(own_settings, [outcome(n, 9.0) for n in range(5)], [outcome(n, 9.5) for n in range(5)])
+def test_records_that_are_no_outcomes_are_counted_and_stop_nothing(
+    command: Command, sides: tuple[Path, Path], own_settings: Settings
+) -> None:
+    fill(sides, [outcome(n, 9.0) for n in range(5)], [outcome(n, 9.5) for n in range(5)])
 
     async def spoil() -> None:
         async with producer(own_settings.kafka) as client:
-            await client.send_and_wait(f"{own_settings.app}.new", b"{}", key=b"north")
-            await client.send_and_wait(f"{own_settings.app}.new", None, key=b"north")
+            await client.send_and_wait(f"{own_settings.app}.new.outcomes", b"{}", key=b"north")
+            await client.send_and_wait(f"{own_settings.app}.new.outcomes", None, key=b"north")
 
     asyncio.run(spoil())
     ran = command("compare", *sides)

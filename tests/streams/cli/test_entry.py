@@ -25,6 +25,7 @@ COMMANDS = [
     ("topics", "check"),
     ("topics", "create"),
     ("replay",),
+    ("compare",),
     ("memory", "show"),
     ("memory", "history"),
     ("memory", "edit"),

@@ -28,7 +28,9 @@ def outcome(number: int, truth: Any = 10.0, forecast: Any = 9.0, **fields: Any) 
     kind = "category" if isinstance(forecast, str) else "number"
     known: dict[str, Any] = {"entity": "north", "source": "model", "result": "matched" if truth is not None else "missing", **fields}
     time = START + timedelta(hours=number)
-    return Outcome(prediction_id=f"o{number}", kind=kind, time=time, truth=truth, forecast=Answer(value=forecast), resolved_at=time, **known)
+    return Outcome(
+        prediction_id=f"o{number}", kind=kind, time=time, truth=truth, forecast=Answer(value=forecast), resolved_at=time, **known
+    )
 
 
 def side(app: str, *outcomes: Outcome) -> Side:
@@ -93,7 +95,7 @@ def test_other_labels_are_another_target_and_the_scorer_counts_for_texts_alone()
     with pytest.raises(NotComparable, match=r"target\.labels differs: old has low, high, new has low, high, none"):
         check_comparable(settings_of("old", target=labels), settings_of("new", target={**labels, "labels": ("low", "high", "none")}))
     check_comparable(settings_of("old"), settings_of("new", target={"scorer": "exact"}))
-    with pytest.raises(NotComparable, match="target.scorer differs"):
+    with pytest.raises(NotComparable, match=r"target\.scorer differs"):
         check_comparable(settings_of("old", target={"kind": "text"}), settings_of("new", target={"kind": "text", "scorer": "exact"}))
 
 
