@@ -50,8 +50,8 @@ class ProposedRewrite:
     """A rewrite as it was proposed, nothing weighed yet: sets of condition texts and notes, or the statements of each section."""
 
     conditions: tuple[tuple[str, ...], ...] = ()
-    #: Themes of the texts that were to be named, in their order.
-    themes: tuple[str, ...] = ()
+    #: What the text that was to be named is about.
+    theme: str = ""
     #: Fields that matter, best first.
     focus: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -163,7 +163,6 @@ def evidence_schema(
     second: Sequence[str],
     *,
     note: Schema | None,
-    texts: int = 0,
     theme: str = "",
     fields: Sequence[str] = (),
     most_fields: int = 1,
@@ -172,8 +171,8 @@ def evidence_schema(
 
     Parameters
     ----------
-    texts, theme
-        How many texts are to be named, and the pattern of a theme.
+    theme
+        The pattern of a theme, where a text is to be named; empty where none is.
     fields, most_fields
         Fields of which those that matter are to be named, and how many may be.
     first, second
@@ -181,7 +180,7 @@ def evidence_schema(
     note
         The schema of a note (`words_schema`, `ANY_NOTE`); None: none is asked for.
     """
-    parts: dict[str, Schema] = {about(number): {"type": "string", "pattern": theme} for number in range(1, texts + 1)}
+    parts: dict[str, Schema] = {ABOUT: {"type": "string", "pattern": theme}} if theme else {}
     if fields:
         named = {"type": "string", "enum": list(fields)}
         parts["a_fields"] = {"type": "array", "minItems": 1, "maxItems": most_fields, "items": named}
@@ -191,11 +190,6 @@ def evidence_schema(
     if note is not None:
         parts["b_note"] = note
     return _object(parts)
-
-
-def about(number: int) -> str:
-    """The key of the theme of a numbered text."""
-    return f"a_about_{number}"
 
 
 #: A note of any characters, where numbers are what the target is made of.
@@ -212,9 +206,9 @@ def words_schema(beginnings: Sequence[str]) -> Schema:
     return {"type": "string", "pattern": rf"^(({begun})( {_WORD}){{2,{NOTE_WORDS_CUT - 2}}}\.)?$"}
 
 
-def evidence_form(*, rules: bool, note: str, texts: int = 0, fields: bool = False) -> str:
+def evidence_form(*, rules: bool, note: str, text: bool = False, fields: bool = False) -> str:
     """The form of such a proposal in words; `note` says what the note is to tell, empty for none."""
-    parts = [f'"{about(number)}":"<one-to-three-words>"' for number in range(1, texts + 1)]
+    parts = [f'"{ABOUT}":"<one-or-two-words>"'] if text else []
     if fields:
         parts.append('"a_fields":["<field>"]')
     if rules:
@@ -227,7 +221,7 @@ def evidence_form(*, rules: bool, note: str, texts: int = 0, fields: bool = Fals
 def read_evidence(reply: Reply, schema: Schema) -> ProposedRewrite:
     """Read a proposal of rules and a note. Raises `AnswerInvalid`."""
     found = read_object(reply, set(schema["properties"]))
-    themes = tuple(_text(found[name], name) for name in sorted(found) if name.startswith(about(0)[:-1]))
+    theme = _text(found[ABOUT], ABOUT) if ABOUT in found else ""
     named: tuple[str, ...] = ()
     if "a_fields" in found:
         part = schema["properties"]["a_fields"]
@@ -246,7 +240,7 @@ def read_evidence(reply: Reply, schema: Schema) -> ProposedRewrite:
                     raise AnswerInvalid(f"{name} is {str(item[name])[:60]!r}, not one of the conditions listed")
             proposed.append((item["a_when"],) if item["b_and"] in (NONE, item["a_when"]) else (item["a_when"], item["b_and"]))
     note = whole_sentence(_text(found["b_note"], "b_note"), NOTE_LENGTH) if "b_note" in found else ""
-    return ProposedRewrite(conditions=tuple(dict.fromkeys(proposed)), themes=themes, focus=named, notes=(note,) if note else ())
+    return ProposedRewrite(conditions=tuple(dict.fromkeys(proposed)), theme=theme, focus=named, notes=(note,) if note else ())
 
 
 def free_text_schema() -> Schema:

@@ -12,16 +12,19 @@ from collections.abc import Mapping, Sequence
 
 from agents.conditions import scalar_text
 from agents.memory import FOCUS
-from agents.rules import held
+from agents.rules import Cases, held, measure
 from agents.untrusted import is_plain
 from schemas.messages import Scalar
 from schemas.settings import Settings
-from schemas.state import Memory, Resolved, Statement
+from schemas.state import Memory, Resolved, Rule, Statement
 
 #: A record of so many fields is wide.
 WIDE = 9
 #: Fields that a model may name.
 NAMED = 4
+#: Outcomes after which fields that were named have to have shown something, and how much (bits, or usual errors).
+TRIAL = 12
+BORNE_OUT = 1.0
 #: Rows by which it is seen which fields there are.
 _ROWS = 16
 
@@ -41,10 +44,11 @@ def statement_of(fields: Sequence[str]) -> Statement:
     return Statement(text=", ".join(fields))
 
 
-def choices(memory: Memory, rows: Sequence[Resolved], settings: Settings) -> tuple[str, ...]:
+def choices(memory: Memory, cases: Cases, rows: Sequence[Resolved], settings: Settings) -> tuple[str, ...]:
     """The fields to choose from, by name, where the model is to name some; nothing where it is not.
 
-    It is where records are wide and none is named yet, or no rule stands on one that is; those that failed are not offered again.
+    It is where records are wide and none is named yet; or when, after `TRIAL` outcomes, the ledger bears out no rule on one that is. Those
+    are not offered again.
     """
     texts = settings.observations.text_fields
     found = sorted(
@@ -53,7 +57,7 @@ def choices(memory: Memory, rows: Sequence[Resolved], settings: Settings) -> tup
     if len(found) < WIDE:
         return ()
     named = set(fields_of(memory))
-    if named & {condition.field for rule in held(memory) for condition in rule.when}:
+    if named and (len(rows) < TRIAL or any(_is_borne_out(rule, cases) for rule in held(memory) if {c.field for c in rule.when} & named)):
         return ()
     return tuple(name for name in found if name not in named)
 
@@ -65,6 +69,11 @@ def shown(memory: Memory, values: Mapping[str, Scalar], settings: Settings) -> f
         return None
     ruled = {condition.field for rule in held(memory) for condition in rule.when}
     return frozenset({*named, *ruled, *settings.observations.text_fields} & values.keys()) or None
+
+
+def _is_borne_out(rule: Rule, cases: Cases) -> bool:
+    evidence = measure(rule, cases)
+    return evidence.cases >= 3 and evidence.gain >= BORNE_OUT
 
 
 def _is_short(value: Scalar) -> bool:

@@ -240,8 +240,7 @@ def rewrite_messages(
     conditions: Sequence[str] = (),
     mixed: Sequence[str] = (),
     note: str = "",
-    texts: Sequence[str] = (),
-    themes: Sequence[str] = (),
+    text: str = "",
     fields: Sequence[str] = (),
     form: str,
 ) -> Messages:
@@ -251,10 +250,10 @@ def rewrite_messages(
     ----------
     note
         What the note is to tell; empty for none.
-    texts, themes
-        Texts that are to be named, and the themes there are.
+    text
+        A text that is to be named; that is asked for alone.
     fields
-        Fields of which those that matter are to be named.
+        Fields of which those that matter are to be named; that is asked for alone.
     """
     outcomes = {
         "missed": listing.missed,
@@ -273,9 +272,8 @@ def rewrite_messages(
             mixed=mixed,
             most_rules=answers.PROPOSED_RULES,
             note=note,
-            texts=[delimit(text, detail.text) for text in texts],
+            text=delimit(text, detail.text) if text else "",
             text_field=field_of(settings),
-            themes=themes,
             fields=fields,
             most_fields=focus.NAMED,
             target=target_text(settings.target),

@@ -39,6 +39,8 @@ _LETTERS = re.compile(r"[\w ]+", re.ASCII)
 
 #: Conditions that one proposal may choose from.
 OFFERED = 16
+#: Of so many rewrites one asks for conditions although a text could be named.
+NAMING_TURNS = 3
 #: What a condition must have won (bits, or usual errors), over how many cases, to be offered though its field is not thought to matter.
 STRONG_GAIN, STRONG_CASES = 4.0, 6
 #: Outcomes without which there is nothing to cut conditions from.
@@ -60,7 +62,7 @@ class RewriteRequest:
     offered
         Conditions by their wording, as the schema lists them.
     unnamed
-        Ledger numbers of the outcomes whose texts are to be named, as the question lists them.
+        Ledger number of the outcome whose text is to be named.
     tokens
         What the prompt was counted at, its answer's limit included.
     answer_tokens
@@ -77,7 +79,7 @@ class RewriteRequest:
     covered: FoldedFeedback
     form: str = ""
     offered: Mapping[str, Condition] | None = None
-    unnamed: tuple[int, ...] = ()
+    unnamed: int | None = None
     tokens: int = 0
     answer_tokens: int = 1
     again: bool = False
@@ -128,22 +130,20 @@ def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounte
         schema, form = answers.free_text_schema(), answers.free_text_form()
     else:
         offer = _offer(state, settings, ledger)
-        if not (offer.first or offer.note or offer.unnamed or offer.fields):
+        if not (offer.first or offer.note or offer.unnamed is not None or offer.fields):
             return None
         note = answers.ANY_NOTE if settings.target.kind == "text" else answers.words_schema(offer.beginnings)
-        texts = len(offer.unnamed)
         schema = answers.evidence_schema(
             offer.first,
             tuple(offer.conditions),
             note=note if offer.note else None,
-            texts=texts,
-            theme=themes.PATTERN,
+            theme="" if offer.unnamed is None else themes.PATTERN,
             fields=offer.fields,
             most_fields=focus.NAMED,
         )
-        form = answers.evidence_form(rules=bool(offer.first), note=offer.note, texts=texts, fields=bool(offer.fields))
+        form = answers.evidence_form(rules=bool(offer.first), note=offer.note, text=offer.unnamed is not None, fields=bool(offer.fields))
 
-    text_field, remembered = themes.field_of(settings), themes.remembered(state.memory, state.resolved, settings)
+    text_field = themes.field_of(settings)
 
     def build(detail: Detail) -> Messages:
         listing = Listing.of(state.feedback, state.folded, detail)
@@ -156,8 +156,7 @@ def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounte
             conditions=offer.first,
             mixed=offer.mixed,
             note=offer.note,
-            texts=[str(row.values[text_field]) for row in offer.unnamed] if text_field is not None else (),
-            themes=remembered,
+            text=str(offer.unnamed.values[text_field]) if offer.unnamed is not None and text_field is not None else "",
             fields=offer.fields,
             form=form,
         )
@@ -179,7 +178,7 @@ def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounte
         ),
         form=form,
         offered=offer.conditions,
-        unnamed=tuple(row.seq for row in offer.unnamed),
+        unnamed=None if offer.unnamed is None else offer.unnamed.seq,
         tokens=fitted.tokens,
         answer_tokens=limit,
         again=state.rewrite_attempts > 0,
@@ -210,8 +209,8 @@ def apply_proposal(state: EntityState, proposal: Proposal, settings: Settings, *
     if settings.memory.form == "free-text":
         weighed = _weigh_page(state, proposal, settings)
     else:
-        state, named, refused = _name_texts(state, proposal, settings)
-        weighed = _weigh_rules(state, proposal, settings, named, refused)
+        state, named, unnameable = _name_text(state, proposal, settings)
+        weighed = _weigh_rules(state, proposal, settings, named, unnameable)
     log["rejected"] = kept_rejections(weighed.rejected)
     if weighed.fault:
         return _refused(state, proposal, settings, counts=True), refusal(state, cause="feedback", reason=weighed.fault, now=now, **log)
@@ -235,8 +234,8 @@ class _Offer:
     mixed: tuple[str, ...] = ()
     note: str = ""
     beginnings: tuple[str, ...] = ()
-    #: Rows whose text has no theme yet.
-    unnamed: tuple[Resolved, ...] = ()
+    #: The row whose text is to be named.
+    unnamed: Resolved | None = None
     #: Fields of which those that matter are to be named.
     fields: tuple[str, ...] = ()
 
@@ -252,18 +251,21 @@ def _offer(state: EntityState, settings: Settings, ledger: Ledger) -> _Offer:
     for a note on anything, a small model repeats the one it has just read, and each costs what ten predictions do. Targets that are texts
     have no conditions and always get a note.
 
-    Where records are wide and nobody knows which of their fields matter, that is asked for and nothing else (`agents.focus`). Of fields
-    that do not, conditions are offered only where the ledger speaks strongly for them.
+    Where records are wide and nobody knows which of their fields matter, that is asked for (`agents.focus`); where the text of a bad
+    forecast is to be named, that is, two times of three (`agents.themes`). Both are asked for alone: several questions at once confuse a
+    small model, and it answers a short one in a second. Of fields that are not thought to matter, conditions are offered only where the
+    ledger speaks strongly for them.
     """
     notes = [statement.text for statement in state.memory.sections.get(NOTES, ())]
     if settings.target.kind == "text":
         return _Offer(note="what a right answer has that a wrong one lacks" if settings.memory.max_notes else "")
     if len(ledger.matched) < OFFERED_FROM:
         return _Offer()
-    unnamed = themes.unnamed(ledger.matched, (feedback.seq for feedback in state.feedback), settings)
-    fields = focus.choices(state.memory, ledger.matched, settings)
-    if fields:
-        return _Offer(unnamed=unnamed, fields=fields)
+    if fields := focus.choices(state.memory, ledger.cases, ledger.matched, settings):
+        return _Offer(fields=fields)
+    unnamed = themes.to_name(ledger.matched, (feedback.seq for feedback in state.feedback), settings)
+    if unnamed is not None and (state.memory.revision + state.rewrite_attempts) % NAMING_TURNS < NAMING_TURNS - 1:
+        return _Offer(unnamed=unnamed)
     rules = held(state.memory)
     known = [condition for rule in rules for condition in rule.when]
     watched = focus.fields_of(state.memory)
@@ -296,9 +298,9 @@ def _offer(state: EntityState, settings: Settings, ledger: Ledger) -> _Offer:
     offered = {describe(condition): condition for condition in chosen}
     topics = (name for name in by_field if not name.endswith(THEME) and not any(name.lower() in text.lower() for text in notes))
     topic = next(topics, None)
-    unfinished = unnamed or any(not weights[condition][0] and describe(condition) in first for condition in chosen)
+    unfinished = any(not weights[condition][0] and describe(condition) in first for condition in chosen)
     if topic is None or unfinished or len(notes) >= settings.memory.max_notes:
-        return _Offer(offered, first, mixed, unnamed=unnamed)
+        return _Offer(offered, first, mixed)
     beginnings = _beginnings(by_field[topic])
     target = settings.target.description or settings.target.field
     note = f"whether {topic} makes the {target} rise or fall" if settings.target.kind == "number" else f"which {target} follows {topic}"
@@ -329,36 +331,30 @@ def _is_settled(rule: Rule, evidence: Evidence, settings: Settings) -> bool:
     return same_conclusion(rule, live, settings.target.decimals)
 
 
-def _name_texts(
-    state: EntityState, proposal: Proposal, settings: Settings
-) -> tuple[EntityState, tuple[Condition, ...], tuple[Rejection, ...]]:
-    """Keep the proposed themes with the outcomes whose texts they name; the conditions that speak of them, and what was refused."""
-    proposed = proposal.parsed.themes if proposal.parsed is not None else ()
-    settled: dict[int, str] = {}
-    rejected: list[Rejection] = []
-    for seq, said in zip(proposal.request.unnamed, proposed, strict=True):
-        others = (*themes.remembered(state.memory, state.resolved, settings), *settled.values())
-        theme, fault = themes.settle(said, others, settings)
-        if fault:
-            rejected.append(Rejection(guard="theme", statement=said, detail=fault))
-        else:
-            settled[seq] = theme
+def _name_text(state: EntityState, proposal: Proposal, settings: Settings) -> tuple[EntityState, Condition | None, Rejection | None]:
+    """Keep the proposed theme with the outcome whose text it names; the condition that speaks of it, or why it was refused."""
+    said, seq = proposal.parsed.theme if proposal.parsed is not None else "", proposal.request.unnamed
+    if seq is None or not said:
+        return state, None, None
+    theme, fault = themes.settle(said, themes.remembered(state.memory, state.resolved, settings), settings)
+    if fault:
+        return state, None, Rejection(guard="theme", statement=said, detail=fault)
     rows = tuple(
-        row.model_copy(update={"values": themes.with_theme(row.values, settled[row.seq], settings)}) if row.seq in settled else row
+        row.model_copy(update={"values": themes.with_theme(row.values, theme, settings)}) if row.seq == seq else row
         for row in state.resolved
     )
-    conditions = tuple(themes.condition(theme, settings) for theme in dict.fromkeys(settled.values()))
-    return state.model_copy(update={"resolved": rows}), conditions, tuple(rejected)
+    return state.model_copy(update={"resolved": rows}), themes.condition(theme, settings), None
 
 
 def _weigh_rules(
-    state: EntityState, proposal: Proposal, settings: Settings, named: tuple[Condition, ...], unnameable: tuple[Rejection, ...]
+    state: EntityState, proposal: Proposal, settings: Settings, named: Condition | None, unnameable: Rejection | None
 ) -> _Weighed:
     ledger = Ledger(state, settings)
     decimals = settings.target.decimals
     before = {frozenset(rule.when): rule for rule in held(state.memory)}
     proposed, wider = _conditions_of(proposal)
-    proposed += [when for condition in named if (when := (condition,)) not in proposed]
+    if named is not None and (named,) not in proposed:
+        proposed.append((named,))
     watched = _focus(state.memory, proposal)
     if watched:
         wider += [(c,) for c in terms(ledger.matched, texts=settings.observations.text_fields) if c.field in watched and (c,) not in wider]
@@ -370,7 +366,7 @@ def _weigh_rules(
         NOTES: notes,
     }
     page, dropped = within_words(Memory(sections=sections), settings.memory.words)
-    rejected = (*unnameable, *selection.rejected, *refused, *dropped)
+    rejected = (*((unnameable,) if unnameable is not None else ()), *selection.rejected, *refused, *dropped)
     if watched != focus.fields_of(state.memory):
         return _Weighed(page, rejected)
     wanted = {frozenset(when) for when in (*proposed, *wider)}

@@ -2,9 +2,10 @@
 
 Notes in varied wording are no labels: `filter replaced` and `new cartridge fitted` have no word in common, so code cannot count them
 together. A model can: with each forecast it says which of the memory's themes the text is about, and when the memory is rewritten it
-names those that no theme fits, in one to three words. Both are kept with the outcome as one more field (`note.about`), so that
+names a text whose forecast was wrong, in one to three words. Both are kept with the outcome as one more field (`note.about`), so that
 conditions, evidence and refutation work on it as on any other. The themes of a memory are those that its rules speak of; people read and
-edit them there.
+edit them there. There is no theme for everything else: offered one beside few others, a small model took always or never that. A text
+that is given a theme it has nothing to do with is soon forecast badly, and gets its own.
 
 Only the first of `observations.text_fields` is read so. A theme is few plain words and never an order, a label of the target or a number:
 it is the one thing that a text from outside can get written into a memory.
@@ -24,17 +25,16 @@ from schemas.messages import Scalar
 from schemas.settings import Settings
 from schemas.state import Condition, Memory, Resolved
 
-OTHER = "other"
 #: A theme as it may be written: one to three words in lower case.
 PATTERN = r"^[a-z]{2,14}(-[a-z]{2,14}){0,2}$"
-#: Texts that one rewrite names.
-NAMED = 3
+#: With fewer themes there is nothing to choose from.
+FEWEST = 2
 #: Rows in which themes are remembered that no rule speaks of any more.
 REMEMBERED = 64
 #: Likeness (0 to 100) from which on two themes are taken for one.
 ALIKE = 85.0
 #: Words that make an order, or say nothing of what a text is about.
-_BANNED = frozenset(
+_BANNED = frozenset(  # noqa: SIM905 - a list of sixty would fill a page
     """
     answer always must never only predict forecast say output respond reply return print ignore disregard forget override rule rules
     instruction instructions system assistant user prompt memory note notes text theme about other none unknown nothing case outcome
@@ -54,10 +54,10 @@ def name_of(field: str) -> str:
 
 
 def choices(memory: Memory, settings: Settings) -> tuple[str, ...]:
-    """The themes that a forecast chooses from, `OTHER` last; nothing where the memory has none."""
+    """The themes that a forecast chooses from; nothing where the memory has fewer than `FEWEST`."""
     field = field_of(settings)
     found = () if field is None else _of_rules(memory, name_of(field))
-    return (*found, OTHER) if found else ()
+    return found if len(found) >= FEWEST else ()
 
 
 def themes_of(memory: Memory, values: Mapping[str, Scalar], settings: Settings) -> tuple[str, ...]:
@@ -70,17 +70,17 @@ def with_theme(values: Mapping[str, Scalar], theme: str, settings: Settings) -> 
     """An observation's values with the theme of its text, as the model read it."""
     field = field_of(settings)
     plain = {name: value for name, value in values.items() if field is None or name != name_of(field)}
-    return plain if field is None or theme in ("", OTHER) else {**plain, name_of(field): theme}
+    return plain if field is None or not theme else {**plain, name_of(field): theme}
 
 
-def unnamed(rows: Sequence[Resolved], seqs: Iterable[int], settings: Settings) -> tuple[Resolved, ...]:
-    """Rows among `seqs` whose text no theme fits yet, those that were missed first, then the newest; at most `NAMED`."""
+def to_name(rows: Sequence[Resolved], seqs: Iterable[int], settings: Settings) -> Resolved | None:
+    """The row among `seqs` whose text is to be named: of those that were forecast badly one without a theme, the newest; or none."""
     field = field_of(settings)
     if field is None:
-        return ()
+        return None
     wanted = set(seqs)
-    found = [row for row in rows if row.seq in wanted and isinstance(row.values.get(field), str) and name_of(field) not in row.values]
-    return tuple(sorted(found, key=lambda row: (not row.miss, -row.seq))[:NAMED])
+    found = [row for row in rows if row.seq in wanted and row.miss and isinstance(row.values.get(field), str)]
+    return max(found, key=lambda row: (name_of(field) not in row.values, row.seq), default=None)
 
 
 def remembered(memory: Memory, rows: Sequence[Resolved], settings: Settings) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
 
 from agents import answers
 from agents.asking import Asker
@@ -17,14 +16,12 @@ class Enumerating(Asker):
     """Proposes every condition that is offered; which of them stand is the ledger's to say, as always."""
 
     async def rewrite(self, request: RewriteRequest) -> Proposal:
-        """No model is asked. Texts are named by their most frequent word, of fields the first ones that are listed."""
+        """No model is asked. A text is named by its longest word; of fields the first ones are taken."""
         parts = request.schema["properties"]
         conditions = tuple((text,) for text in parts["a_rules"]["items"]["properties"]["a_when"]["enum"]) if "a_rules" in parts else ()
         fields = tuple(parts["a_fields"]["items"]["enum"][: parts["a_fields"]["maxItems"]]) if "a_fields" in parts else ()
-        texts = _texts(request)
-        everything = Counter(word for text in texts for word in set(_words(text)))
-        named = tuple(max(_words(text), key=lambda word: (everything[word], len(word)), default="untold") for text in texts)
-        return _proposal(request, answers.ProposedRewrite(conditions=conditions, focus=fields, themes=named))
+        theme = max(_words(request), key=len, default="")
+        return _proposal(request, answers.ProposedRewrite(conditions=conditions, focus=fields, theme=theme))
 
 
 class Drawing(Asker):
@@ -43,20 +40,15 @@ class Drawing(Asker):
         fields: tuple[str, ...] = ()
         if (part := request.schema["properties"].get("a_fields")) is not None:
             fields = tuple(draws.sample(part["items"]["enum"], part["maxItems"]))
-        named = tuple(draws.choice(_words(text) or ["untold"]) for text in _texts(request))
-        return _proposal(request, answers.ProposedRewrite(conditions=tuple(dict.fromkeys(conditions)), focus=fields, themes=named))
+        theme = draws.choice(_words(request) or [""])
+        return _proposal(request, answers.ProposedRewrite(conditions=tuple(dict.fromkeys(conditions)), focus=fields, theme=theme))
 
 
-def _texts(request: RewriteRequest) -> list[str]:
-    """The texts that are to be named, as the question lists them."""
-    count = sum(name.startswith("a_about_") for name in request.schema["properties"])
-    lines = request.messages[-1].content.splitlines()
-    found = {number: line for line in lines for number in range(1, count + 1) if line.startswith(f"{number} {OPEN}")}
-    return [found.get(number, "") for number in range(1, count + 1)]
-
-
-def _words(text: str) -> list[str]:
-    """Words that can be a theme."""
+def _words(request: RewriteRequest) -> list[str]:
+    """Words of the text that is to be named that can be a theme; none where no text is."""
+    if answers.ABOUT not in request.schema["properties"]:
+        return []
+    text = request.messages[-1].content.rpartition(OPEN)[2]
     return re.findall(r"[a-z]{3,14}", text.lower())
 
 
