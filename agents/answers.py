@@ -50,8 +50,6 @@ class ProposedRewrite:
     """A rewrite as it was proposed, nothing weighed yet: sets of condition texts and notes, or the statements of each section."""
 
     conditions: tuple[tuple[str, ...], ...] = ()
-    #: What the text that was to be named is about.
-    theme: str = ""
     #: Fields that matter, best first.
     focus: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -65,76 +63,48 @@ def answer_tokens(settings: Settings, purpose: Purpose) -> int:
     if purpose == "rewrite":
         # Two tokens a word and the JSON around it, for the whole page; a proposal of rules and a note is short.
         return 3 * min(settings.memory.words, 25 * 3 * SECTION_STATEMENTS) if settings.memory.form == "free-text" else 200
-    # The longest theme, and its key.
-    about = 32 if settings.observations.text_fields else 0
     match settings.target.kind:
         case "number":
-            return about + 32
+            return 32
         case "category":
-            return about + 16 + max(len(label.encode()) for label in settings.target.labels)
+            return 16 + max(len(label.encode()) for label in settings.target.labels)
         case "text":
-            return about + 16 + TEXT_LENGTH // 2
+            return 16 + TEXT_LENGTH // 2
 
 
-#: In a forecast's answer: which theme the text is about. Sorts before what follows from it.
-ABOUT = "about"
-
-
-def forecast_schema(target: TargetSettings, reference: float | None, themes: Sequence[str] = ()) -> Schema:
-    """The schema of a forecast: an adjustment where there is a reference, the value itself where there is none.
-
-    Parameters
-    ----------
-    themes
-        Where there are any, the model says first which of them the text is about.
-    """
-    about: dict[str, Schema] = {ABOUT: {"type": "string", "enum": list(themes)}} if themes else {}
+def forecast_schema(target: TargetSettings, reference: float | None) -> Schema:
+    """The schema of a forecast: an adjustment where there is a reference, the value itself where there is none."""
     if target.kind == "number":
         name = "value" if reference is None else "adjust"
-        return _object({**about, name: {"type": "string", "pattern": _number_pattern(target, reference)}})
+        return _object({name: {"type": "string", "pattern": _number_pattern(target, reference)}})
     if target.kind == "category":
-        return _object({**about, "answer": {"type": "string", "enum": list(target.labels)}})
-    return _object({**about, "answer": {"type": "string", "minLength": 1, "maxLength": TEXT_LENGTH}})
+        return _object({"answer": {"type": "string", "enum": list(target.labels)}})
+    return _object({"answer": {"type": "string", "minLength": 1, "maxLength": TEXT_LENGTH}})
 
 
-def forecast_form(target: TargetSettings, reference: float | None, themes: Sequence[str] = ()) -> str:
+def forecast_form(target: TargetSettings, reference: float | None) -> str:
     """The form of a forecast in words, for the prompt and for its repair."""
-    about = f'"{ABOUT}":"<{"|".join(themes)}>",' if themes else ""
     if target.kind == "number":
         name, said = ("value", "number") if reference is None else ("adjust", "signed number")
-        return f'{{{about}"{name}":"<{said} with {_decimals(target)}>"}}'
-    return f'{{{about}"answer":"<{"|".join(target.labels) or "text"}>"}}'
+        return f'{{"{name}":"<{said} with {_decimals(target)}>"}}'
+    return f'{{"answer":"<{"|".join(target.labels) or "text"}>"}}'
 
 
-def read_forecast(reply: Reply, target: TargetSettings, reference: float | None, themes: Sequence[str] = ()) -> tuple[Answer, str]:
+def read_forecast(reply: Reply, target: TargetSettings, reference: float | None) -> Answer:
     """Read a forecast.
 
     Parameters
     ----------
     reference
         What an adjustment is added to.
-    themes
-        As in the schema.
-
-    Returns
-    -------
-    tuple
-        The forecast, and the theme of the text, empty where none was asked for.
 
     Raises
     ------
     AnswerInvalid
         Whatever is wrong with it.
     """
-    key = ("value" if reference is None else "adjust") if target.kind == "number" else "answer"
-    found = read_object(reply, {key, ABOUT} if themes else {key})
-    theme = _text(found[ABOUT], ABOUT) if themes else ""
-    if theme not in ("", *themes):
-        raise AnswerInvalid(f"{ABOUT} is {theme[:40]!r}, not one of {', '.join(themes)}")
-    return _read_answer(_text(found[key], key), key, target, reference), theme
-
-
-def _read_answer(said: str, name: str, target: TargetSettings, reference: float | None) -> Answer:
+    name = ("value" if reference is None else "adjust") if target.kind == "number" else "answer"
+    said = _text(read_object(reply, {name})[name], name)
     if target.kind == "number":
         if not re.fullmatch(_number_pattern(target, reference), said):
             raise AnswerInvalid(f"{name} is {said[:40]!r}, not a{' signed' if name == 'adjust' else ''} number with {_decimals(target)}")
@@ -158,12 +128,26 @@ def _read_answer(said: str, name: str, target: TargetSettings, reference: float 
     return Answer(value=said)
 
 
+#: The key of what a text is about.
+ABOUT = "about"
+ABOUT_FORM = f'{{"{ABOUT}":"<one-or-two-words>"}}'
+
+
+def about_schema(pattern: str) -> Schema:
+    """The schema of what a text is about; `pattern` is that of a theme."""
+    return _object({ABOUT: {"type": "string", "pattern": pattern}})
+
+
+def read_about(reply: Reply) -> str:
+    """Read what a text is about; whether it can be a theme is not said. Raises `AnswerInvalid`."""
+    return _text(read_object(reply, {ABOUT})[ABOUT], ABOUT)
+
+
 def evidence_schema(
     first: Sequence[str],
     second: Sequence[str],
     *,
     note: Schema | None,
-    theme: str = "",
     fields: Sequence[str] = (),
     most_fields: int = 1,
 ) -> Schema:
@@ -171,8 +155,6 @@ def evidence_schema(
 
     Parameters
     ----------
-    theme
-        The pattern of a theme, where a text is to be named; empty where none is.
     fields, most_fields
         Fields of which those that matter are to be named, and how many may be.
     first, second
@@ -180,7 +162,7 @@ def evidence_schema(
     note
         The schema of a note (`words_schema`, `ANY_NOTE`); None: none is asked for.
     """
-    parts: dict[str, Schema] = {ABOUT: {"type": "string", "pattern": theme}} if theme else {}
+    parts: dict[str, Schema] = {}
     if fields:
         named = {"type": "string", "enum": list(fields)}
         parts["a_fields"] = {"type": "array", "minItems": 1, "maxItems": most_fields, "items": named}
@@ -206,9 +188,9 @@ def words_schema(beginnings: Sequence[str]) -> Schema:
     return {"type": "string", "pattern": rf"^(({begun})( {_WORD}){{2,{NOTE_WORDS_CUT - 2}}}\.)?$"}
 
 
-def evidence_form(*, rules: bool, note: str, text: bool = False, fields: bool = False) -> str:
+def evidence_form(*, rules: bool, note: str, fields: bool = False) -> str:
     """The form of such a proposal in words; `note` says what the note is to tell, empty for none."""
-    parts = [f'"{ABOUT}":"<one-or-two-words>"'] if text else []
+    parts = []
     if fields:
         parts.append('"a_fields":["<field>"]')
     if rules:
@@ -221,7 +203,6 @@ def evidence_form(*, rules: bool, note: str, text: bool = False, fields: bool = 
 def read_evidence(reply: Reply, schema: Schema) -> ProposedRewrite:
     """Read a proposal of rules and a note. Raises `AnswerInvalid`."""
     found = read_object(reply, set(schema["properties"]))
-    theme = _text(found[ABOUT], ABOUT) if ABOUT in found else ""
     named: tuple[str, ...] = ()
     if "a_fields" in found:
         part = schema["properties"]["a_fields"]
@@ -240,7 +221,7 @@ def read_evidence(reply: Reply, schema: Schema) -> ProposedRewrite:
                     raise AnswerInvalid(f"{name} is {str(item[name])[:60]!r}, not one of the conditions listed")
             proposed.append((item["a_when"],) if item["b_and"] in (NONE, item["a_when"]) else (item["a_when"], item["b_and"]))
     note = whole_sentence(_text(found["b_note"], "b_note"), NOTE_LENGTH) if "b_note" in found else ""
-    return ProposedRewrite(conditions=tuple(dict.fromkeys(proposed)), theme=theme, focus=named, notes=(note,) if note else ())
+    return ProposedRewrite(conditions=tuple(dict.fromkeys(proposed)), focus=named, notes=(note,) if note else ())
 
 
 def free_text_schema() -> Schema:

@@ -13,16 +13,15 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from agents import answers
+from agents import answers, themes
 from agents.budget import ChatSize, TokenCounter
 from agents.errors import NOT_ASKED, AnswerInvalid, ModelError, PromptTooLong
 from agents.judge import Judged
 from agents.ledger import Ledger
 from agents.models.protocol import CallLimits, LanguageModel, ModelIdentity, Purpose, Reply
-from agents.prompt import Detail, Messages, Reading, fit, judge_messages, predict_messages, prompt_hash, repair_messages
+from agents.prompt import Detail, Messages, Reading, fit, judge_messages, predict_messages, prompt_hash, repair_messages, theme_messages
 from agents.ranking import ranked
 from agents.rewriting import Proposal, RewriteRequest
-from agents.themes import themes_of, with_theme
 from schemas.messages import Answer, ModelCall, Observation, Scalar
 from schemas.settings import Settings
 from schemas.state import EntityState
@@ -91,34 +90,63 @@ class Asker:
         reference = reference if target.kind == "number" else None
         limit = answers.answer_tokens(settings, "predict")
         read = self.read(state, observation, reference=reference)
-        themes = themes_of(read.state.memory, observation.values, settings)
+        theme, spent = await self.theme(state, observation)
+        values = themes.with_theme(observation.values, theme, settings)
 
         def build(detail: Detail) -> Messages:
-            return predict_messages(read, observation.values, settings, reference=reference, detail=detail)
+            return predict_messages(read, values, settings, reference=reference, detail=detail)
 
         try:
             fitted = fit(build, self.counter, "predict", answer_tokens=limit, budget=settings.model.context_budget)
         except PromptTooLong as error:
-            return Asked(None, await self._no_call(error.slug))
+            return Asked(None, _together(spent, await self._no_call(error.slug)), theme=theme)
         found = await self._ask(
             fitted.messages,
             "predict",
-            schema=answers.forecast_schema(target, reference, themes),
-            form=answers.forecast_form(target, reference, themes),
-            read=lambda reply: answers.read_forecast(reply, target, reference, themes),
+            schema=answers.forecast_schema(target, reference),
+            form=answers.forecast_form(target, reference),
+            read=lambda reply: answers.read_forecast(reply, target, reference),
             limit=limit,
             seconds=settings.model.deadline.total_seconds(),
             entity=state.entity,
         )
-        answer, theme = found.value or (None, "")
+        answer = found.value
         if answer is not None and target.kind == "category":
-            values = with_theme(observation.values, theme, settings)
             answer = Answer(value=answer.value, top=ranked(str(answer.value), read.state.memory, values, read.ledger, target))
-        return Asked(answer, found.call, prompt_hash(fitted.messages), theme)
+        return Asked(answer, _together(spent, found.call), prompt_hash(fitted.messages), theme)
 
     def read(self, state: EntityState, observation: Observation, *, reference: float | None) -> Reading:
         """What of a state a forecast reads: the memory, and the outcomes up to the observation's time."""
         return Reading(state, Ledger(state, self._settings, until=observation.time))
+
+    async def theme(self, state: EntityState, observation: Observation) -> tuple[str, ModelCall | None]:
+        """Ask what the observation's text is about, where it has one that is read for themes (`agents.themes`).
+
+        Returns
+        -------
+        tuple
+            The theme, empty where there is none or none was given; and the call, None where none was made.
+        """
+        settings, field = self._settings, themes.field_of(self._settings)
+        text = None if field is None else observation.values.get(field)
+        if not isinstance(text, str) or not text.strip():
+            return "", None
+        messages = theme_messages(text, settings)
+        limit = answers.answer_tokens(settings, "judge")
+        if self.counter.count(messages, "predict") + limit > settings.model.context_budget:
+            return "", None
+        found = await self._ask(
+            messages,
+            "predict",
+            schema=answers.about_schema(themes.PATTERN),
+            form=answers.ABOUT_FORM,
+            read=answers.read_about,
+            limit=limit,
+            seconds=settings.model.deadline.total_seconds(),
+            entity=state.entity,
+        )
+        known = themes.remembered(state.memory, state.resolved, settings)
+        return themes.settle(found.value, known, settings)[0] if found.value is not None else "", found.call
 
     async def judge(self, values: Mapping[str, Scalar], answer: Answer, *, criteria: Sequence[str]) -> Judged:
         """Ask how well an answer meets the criteria, where no truth will tell."""
@@ -243,6 +271,24 @@ class _Found(Generic[T]):
     value: T | None
     text: str | None
     call: ModelCall
+
+
+def _together(first: ModelCall | None, second: ModelCall) -> ModelCall:
+    """Two calls of one forecast as one; why it failed is the second one's to say."""
+    if first is None:
+        return second
+    known = [call.cached_tokens for call in (first, second) if call.calls]
+    return second.model_copy(
+        update={
+            "calls": first.calls + second.calls,
+            "remembered": first.remembered + second.remembered,
+            "prompt_tokens": first.prompt_tokens + second.prompt_tokens,
+            "cached_tokens": None if None in known or not known else sum(tokens for tokens in known if tokens is not None),
+            "output_tokens": first.output_tokens + second.output_tokens,
+            "seconds": first.seconds + second.seconds,
+            "budgeted_tokens": max(first.budgeted_tokens, second.budgeted_tokens),
+        }
+    )
 
 
 def _added(call: ModelCall, reply: Reply) -> dict[str, Any]:

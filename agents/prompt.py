@@ -25,7 +25,6 @@ from agents.observing import SHOWN_FIELDS, facts, truth_text, with_unit
 from agents.prompts import fill
 from agents.rules import applicable, execute
 from agents.sentences import rule_line, signed
-from agents.themes import choices, field_of
 from agents.untrusted import SHOWN_TEXT, delimit
 from schemas.messages import Answer, Scalar
 from schemas.settings import Settings, TargetSettings
@@ -140,14 +139,12 @@ def target_text(target: TargetSettings) -> str:
 def system_message(state: EntityState, settings: Settings, ledger: Ledger, detail: Detail) -> ChatMessage:
     """The system message: for equal states and ledgers equal to the byte, whatever is asked."""
     target = settings.target
-    themes, themes_field = choices(state.memory, settings), field_of(settings)
     content = fill(
         "system",
         target=target_text(target),
         kind=target.kind,
         decimals=target.decimals,
-        form=answers.forecast_form(target, 0.0, themes),
-        text=themes_field if themes else "",
+        form=answers.forecast_form(target, 0.0),
         has_texts=bool(settings.observations.text_fields) or target.kind == "text",
         facts=settings.memory.facts,
         memory=render(state.memory),
@@ -185,7 +182,7 @@ def predict_messages(
         rules=rules,
         together=together,
         recalled=read.recalled,
-        facts=facts(values, settings, text_limit=detail.text, fields=detail.fields),
+        facts=facts(values, settings, text_limit=detail.text, fields=detail.fields, only=focus.shown(state.memory, values, settings)),
         reference=None if reference is None else with_unit(reference, settings),
     )
     return system_message(state, settings, ledger, detail), ChatMessage("user", content)
@@ -194,6 +191,11 @@ def predict_messages(
 def repair_messages(messages: Messages, answer: str, fault: str, form: str) -> Messages:
     """The prompt of the one attempt to repair an answer: the same chat, the answer, what is wrong with it."""
     return (*messages, ChatMessage("assistant", answer[:LISTED_LENGTH]), ChatMessage("user", fill("repair", fault=fault, form=form)))
+
+
+def theme_messages(text: str, settings: Settings) -> Messages:
+    """The prompt that asks what a text is about; it shows nothing else, so equal texts make equal questions."""
+    return ChatMessage("system", fill("theme", form=answers.ABOUT_FORM)), ChatMessage("user", delimit(text))
 
 
 def judge_messages(values: Mapping[str, Scalar], answer: Answer, settings: Settings, criteria: Sequence[str], detail: Detail) -> Messages:
@@ -240,7 +242,6 @@ def rewrite_messages(
     conditions: Sequence[str] = (),
     mixed: Sequence[str] = (),
     note: str = "",
-    text: str = "",
     fields: Sequence[str] = (),
     form: str,
 ) -> Messages:
@@ -250,8 +251,6 @@ def rewrite_messages(
     ----------
     note
         What the note is to tell; empty for none.
-    text
-        A text that is to be named; that is asked for alone.
     fields
         Fields of which those that matter are to be named; that is asked for alone.
     """
@@ -272,8 +271,6 @@ def rewrite_messages(
             mixed=mixed,
             most_rules=answers.PROPOSED_RULES,
             note=note,
-            text=delimit(text, detail.text) if text else "",
-            text_field=field_of(settings),
             fields=fields,
             most_fields=focus.NAMED,
             target=target_text(settings.target),

@@ -31,7 +31,7 @@ from agents.regression import was_taken_back
 from agents.rules import PURE, Evidence, held, measure, promising, same_conclusion, select, statement_of
 from schemas.messages import MemoryRevision, ModelCall, Rejection
 from schemas.settings import Settings
-from schemas.state import Condition, EntityState, FoldedFeedback, Memory, Resolved, Rule, Statement
+from schemas.state import Condition, EntityState, FoldedFeedback, Memory, Rule, Statement
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,6 @@ _LETTERS = re.compile(r"[\w ]+", re.ASCII)
 
 #: Conditions that one proposal may choose from.
 OFFERED = 16
-#: Of so many rewrites one asks for conditions although a text could be named.
-NAMING_TURNS = 3
 #: What a condition must have won (bits, or usual errors), over how many cases, to be offered though its field is not thought to matter.
 STRONG_GAIN, STRONG_CASES = 4.0, 6
 #: Outcomes without which there is nothing to cut conditions from.
@@ -61,8 +59,6 @@ class RewriteRequest:
         All outcomes that waited, listed or not; those that came later stay for the next rewrite.
     offered
         Conditions by their wording, as the schema lists them.
-    unnamed
-        Ledger number of the outcome whose text is to be named.
     tokens
         What the prompt was counted at, its answer's limit included.
     answer_tokens
@@ -79,7 +75,6 @@ class RewriteRequest:
     covered: FoldedFeedback
     form: str = ""
     offered: Mapping[str, Condition] | None = None
-    unnamed: int | None = None
     tokens: int = 0
     answer_tokens: int = 1
     again: bool = False
@@ -130,20 +125,17 @@ def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounte
         schema, form = answers.free_text_schema(), answers.free_text_form()
     else:
         offer = _offer(state, settings, ledger)
-        if not (offer.first or offer.note or offer.unnamed is not None or offer.fields):
+        if not (offer.first or offer.note or offer.fields):
             return None
         note = answers.ANY_NOTE if settings.target.kind == "text" else answers.words_schema(offer.beginnings)
         schema = answers.evidence_schema(
             offer.first,
             tuple(offer.conditions),
             note=note if offer.note else None,
-            theme="" if offer.unnamed is None else themes.PATTERN,
             fields=offer.fields,
             most_fields=focus.NAMED,
         )
-        form = answers.evidence_form(rules=bool(offer.first), note=offer.note, text=offer.unnamed is not None, fields=bool(offer.fields))
-
-    text_field = themes.field_of(settings)
+        form = answers.evidence_form(rules=bool(offer.first), note=offer.note, fields=bool(offer.fields))
 
     def build(detail: Detail) -> Messages:
         listing = Listing.of(state.feedback, state.folded, detail)
@@ -156,7 +148,6 @@ def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounte
             conditions=offer.first,
             mixed=offer.mixed,
             note=offer.note,
-            text=str(offer.unnamed.values[text_field]) if offer.unnamed is not None and text_field is not None else "",
             fields=offer.fields,
             form=form,
         )
@@ -178,7 +169,6 @@ def request_rewrite(state: EntityState, settings: Settings, counter: TokenCounte
         ),
         form=form,
         offered=offer.conditions,
-        unnamed=None if offer.unnamed is None else offer.unnamed.seq,
         tokens=fitted.tokens,
         answer_tokens=limit,
         again=state.rewrite_attempts > 0,
@@ -206,11 +196,7 @@ def apply_proposal(state: EntityState, proposal: Proposal, settings: Settings, *
         reason = "the model's answer could not be used" if proposal.call.error == "invalid" else f"no answer: {proposal.call.error}"
         entry = refusal(state, cause="feedback", reason=reason, now=now, **log)
         return _refused(state, proposal, settings, counts=proposal.call.error == "invalid"), entry
-    if settings.memory.form == "free-text":
-        weighed = _weigh_page(state, proposal, settings)
-    else:
-        state, named, unnameable = _name_text(state, proposal, settings)
-        weighed = _weigh_rules(state, proposal, settings, named, unnameable)
+    weighed = _weigh_page(state, proposal, settings) if settings.memory.form == "free-text" else _weigh_rules(state, proposal, settings)
     log["rejected"] = kept_rejections(weighed.rejected)
     if weighed.fault:
         return _refused(state, proposal, settings, counts=True), refusal(state, cause="feedback", reason=weighed.fault, now=now, **log)
@@ -234,8 +220,6 @@ class _Offer:
     mixed: tuple[str, ...] = ()
     note: str = ""
     beginnings: tuple[str, ...] = ()
-    #: The row whose text is to be named.
-    unnamed: Resolved | None = None
     #: Fields of which those that matter are to be named.
     fields: tuple[str, ...] = ()
 
@@ -251,10 +235,8 @@ def _offer(state: EntityState, settings: Settings, ledger: Ledger) -> _Offer:
     for a note on anything, a small model repeats the one it has just read, and each costs what ten predictions do. Targets that are texts
     have no conditions and always get a note.
 
-    Where records are wide and nobody knows which of their fields matter, that is asked for (`agents.focus`); where the text of a bad
-    forecast is to be named, that is, two times of three (`agents.themes`). Both are asked for alone: several questions at once confuse a
-    small model, and it answers a short one in a second. Of fields that are not thought to matter, conditions are offered only where the
-    ledger speaks strongly for them.
+    Where records are wide and nobody knows which of their fields matter, that is asked for, and alone: several questions at once confuse a
+    small model (`agents.focus`). Of fields that are not thought to matter, conditions are offered only where the ledger speaks strongly.
     """
     notes = [statement.text for statement in state.memory.sections.get(NOTES, ())]
     if settings.target.kind == "text":
@@ -263,16 +245,13 @@ def _offer(state: EntityState, settings: Settings, ledger: Ledger) -> _Offer:
         return _Offer()
     if fields := focus.choices(state.memory, ledger.cases, ledger.matched, settings):
         return _Offer(fields=fields)
-    unnamed = themes.to_name(ledger.matched, (feedback.seq for feedback in state.feedback), settings)
-    if unnamed is not None and (state.memory.revision + state.rewrite_attempts) % NAMING_TURNS < NAMING_TURNS - 1:
-        return _Offer(unnamed=unnamed)
     rules = held(state.memory)
     known = [condition for rule in rules for condition in rule.when]
     watched = focus.fields_of(state.memory)
     found = tuple(
         condition
         for condition in terms(ledger.matched, texts=settings.observations.text_fields, known=known)
-        if not watched or condition.field in watched or condition in known or _is_strong(condition, ledger)
+        if not watched or condition.field in {*watched, *themes.names(settings)} or condition in known or _is_strong(condition, ledger)
     )
     missed = {feedback.seq for feedback in state.feedback if feedback.miss}
     lately = {feedback.seq for feedback in state.feedback}
@@ -331,33 +310,15 @@ def _is_settled(rule: Rule, evidence: Evidence, settings: Settings) -> bool:
     return same_conclusion(rule, live, settings.target.decimals)
 
 
-def _name_text(state: EntityState, proposal: Proposal, settings: Settings) -> tuple[EntityState, Condition | None, Rejection | None]:
-    """Keep the proposed theme with the outcome whose text it names; the condition that speaks of it, or why it was refused."""
-    said, seq = proposal.parsed.theme if proposal.parsed is not None else "", proposal.request.unnamed
-    if seq is None or not said:
-        return state, None, None
-    theme, fault = themes.settle(said, themes.remembered(state.memory, state.resolved, settings), settings)
-    if fault:
-        return state, None, Rejection(guard="theme", statement=said, detail=fault)
-    rows = tuple(
-        row.model_copy(update={"values": themes.with_theme(row.values, theme, settings)}) if row.seq == seq else row
-        for row in state.resolved
-    )
-    return state.model_copy(update={"resolved": rows}), themes.condition(theme, settings), None
-
-
-def _weigh_rules(
-    state: EntityState, proposal: Proposal, settings: Settings, named: Condition | None, unnameable: Rejection | None
-) -> _Weighed:
+def _weigh_rules(state: EntityState, proposal: Proposal, settings: Settings) -> _Weighed:
     ledger = Ledger(state, settings)
     decimals = settings.target.decimals
     before = {frozenset(rule.when): rule for rule in held(state.memory)}
     proposed, wider = _conditions_of(proposal)
-    if named is not None and (named,) not in proposed:
-        proposed.append((named,))
     watched = _focus(state.memory, proposal)
-    if watched:
-        wider += [(c,) for c in terms(ledger.matched, texts=settings.observations.text_fields) if c.field in watched and (c,) not in wider]
+    # Of what the model itself has named, fields and themes, code tries every condition.
+    named = {*watched, *themes.names(settings)}
+    wider += [(c,) for c in terms(ledger.matched, texts=settings.observations.text_fields) if c.field in named and (c,) not in wider]
     selection = select(state.memory, proposed, ledger.rows, settings, wider=wider)
     notes, refused = _weigh_notes(state, proposal, settings, ledger)
     sections = {
@@ -366,7 +327,7 @@ def _weigh_rules(
         NOTES: notes,
     }
     page, dropped = within_words(Memory(sections=sections), settings.memory.words)
-    rejected = (*((unnameable,) if unnameable is not None else ()), *selection.rejected, *refused, *dropped)
+    rejected = (*selection.rejected, *refused, *dropped)
     if watched != focus.fields_of(state.memory):
         return _Weighed(page, rejected)
     wanted = {frozenset(when) for when in (*proposed, *wider)}

@@ -182,7 +182,7 @@ class MemorySettings(Section):
     #: `evidence`: rules that code measures, and notes. `free-text`: three free sections, as in the paper.
     form: Literal["evidence", "free-text"] = "evidence"
     words: Annotated[int, Field(ge=20, le=2000)] = 200
-    max_rules: Annotated[int, Field(ge=1, le=30)] = 10
+    max_rules: Annotated[int, Field(ge=1, le=30)] = 12
     max_notes: Annotated[int, Field(ge=0, le=30)] = 4
     #: Facts about the domain that every prompt carries, before the memory.
     facts: tuple[str, ...] = ()
@@ -198,7 +198,7 @@ class RewriteSettings(Section):
     #: An error this many times its usual size is a surprise.
     factor: Annotated[float, Field(gt=0)] = 1.5
     #: Outcomes that must have gathered before a surprise may trigger; so bursts make one rewrite.
-    gather: Annotated[int, Field(ge=1)] = 3
+    gather: Annotated[int, Field(ge=1)] = 4
     #: At the latest after so many outcomes.
     after: Annotated[int, Field(ge=1)] = 8
     #: `inline`: the next prediction waits (the paper). `background`: asked outside the entity's lane.

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-ROLES = ("system", "predict", "rewrite", "rewrite-free-text", "repair", "judge", "judge-case")
+ROLES = ("system", "predict", "rewrite", "rewrite-free-text", "theme", "repair", "judge", "judge-case")
 
 
 def source(role: str) -> str:

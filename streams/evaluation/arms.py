@@ -49,7 +49,7 @@ ARMS: Mapping[str, tuple[Mapping[str, Any], ReaderOf]] = {
     "fhc": ({**_NEVER, "bounds": {"resolved": 1000, "record": 900_000}}, baselines.FullHistory),
     "memprompt_summary_concat": (_NEVER, baselines.Summaries),
     "memprompt_error_retrieval": (_NEVER, baselines.ErrorRetrieval),
-    "ledger_only": (_NEVER, Asker),
+    "ledger_only": (_NEVER, baselines.LedgerOnly),
     "llm_as_rnn": ({}, Asker),
     "llm_as_rnn_free_text": ({"memory": {"form": "free-text"}}, Asker),
     "llm_as_rnn_blank": ({}, baselines.Blank),

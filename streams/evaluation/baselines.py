@@ -52,7 +52,15 @@ class Lines(Ledger):
         return "\n".join((self._heading, *(f"- {line}" for line in self._lines))) if self._lines else ""
 
 
-class ZeroShot(Asker):
+class LedgerOnly(Asker):
+    """Reads what the loop reads, but for what the model makes of texts: themes are the memory's."""
+
+    async def theme(self, state: EntityState, observation: Observation) -> tuple[str, ModelCall | None]:
+        """Nobody is asked."""
+        return "", None
+
+
+class ZeroShot(LedgerOnly):
     """Reads nothing of the past."""
 
     def read(self, state: EntityState, observation: Observation, *, reference: float | None) -> Reading:
@@ -69,7 +77,7 @@ class Blank(Asker):
         return super().read(_without_memory(state), observation, reference=reference)
 
 
-class _Growing(Asker):
+class _Growing(LedgerOnly):
     """Shows as many of an entity's lines as fit."""
 
     heading = ""
@@ -149,7 +157,7 @@ class Summaries(_Growing):
         return found.call
 
 
-class ErrorRetrieval(Asker):
+class ErrorRetrieval(LedgerOnly):
     """Shows the outcome of the wrong answer whose key is closest, if it is close.
 
     A key is the observation without its numbers' digits: labels as they are, numbers by the third of those seen so far that they fall in.

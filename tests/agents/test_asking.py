@@ -119,7 +119,7 @@ async def test_equal_questions_are_asked_in_equal_words(label_settings, state_of
 async def test_a_forecast_and_a_rewrite_share_their_system_message(label_settings, state_of):
     settings = label_settings()
     state = state_of(settings, SMOG)
-    made, model = asker(settings, '{"answer":"high"}', '{"a_rules":[{"a_when":"wind north","b_and":"none"}],"b_note":""}')
+    made, model = asker(settings, '{"answer":"high"}', '{"a_rules":[{"a_when":"wind north","b_and":"none"}]}')
     await predict(made, state)
     proposal = await made.rewrite(request_rewrite(state, settings, made.counter))
     assert proposal.parsed.conditions == (("wind north",),)
@@ -157,7 +157,7 @@ async def test_whatever_is_sent_is_within_the_budget_that_its_record_states(labe
 async def test_each_call_says_whose_it_is_so_that_it_finds_its_warm_prompt(label_settings, state_of):
     settings = label_settings()
     state = state_of(settings, SMOG)
-    made, model = asker(settings, "{}", '{"answer":"high"}', '{"a_rules":[],"b_note":""}')
+    made, model = asker(settings, "{}", '{"answer":"high"}', '{"a_rules":[]}')
     await predict(made, state)
     await made.rewrite(request_rewrite(state, settings, made.counter))
     assert [(call.purpose, call.entity, call.fresh) for call in model.calls] == [

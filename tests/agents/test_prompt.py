@@ -95,7 +95,7 @@ def test_matching_rules_are_repeated_with_their_live_record_and_the_memory_keeps
     system, user = predict_messages(Reading(state, Ledger(state, settings)), {"wind": "north"}, settings, reference=None, detail=Detail())
     assert "when wind north: high (1 of 1, tentative)" in system.content
     assert "when wind north: high (3 of 3)" in user.content
-    assert user.content.endswith("predict: wind north")
+    assert user.content.startswith("predict: wind north\n")
 
 
 def test_an_outcome_changes_nothing_before_the_end_of_the_system_message(label_settings, state_of):

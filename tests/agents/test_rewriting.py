@@ -105,10 +105,15 @@ def test_a_rule_with_mixed_outcomes_is_said_to_need_a_second_condition(world):
 
 
 def test_a_note_is_asked_for_on_a_field_that_no_note_names_and_only_while_there_is_room(world):
-    settings, state = world(page="Notes:\n- Calm wind keeps the smog.")
+    settled = "Rules:\n- when wind north: high\n- when wind south: low\n- when wind calm: medium\n- when sky cloudy: medium\n"
+    settings, state = world(page=f"{settled}Notes:\n- Calm wind keeps the smog.")
     assert "one note: which smog level of the next day follows sky, and why." in request(settings, state).messages[1].content
-    settings, state = world(page="Notes:\n- Calm wind keeps the smog.", memory={"max_notes": 1})
+    settings, state = world(page=f"{settled}Notes:\n- Calm wind keeps the smog.", memory={"max_notes": 1})
     assert "b_note" not in request(settings, state).schema["properties"]
+
+
+def test_no_note_is_asked_for_while_there_is_a_rule_to_propose(world):
+    assert "b_note" not in request(*world()).schema["properties"]
 
 
 def test_what_is_not_listed_is_counted(world):

@@ -26,6 +26,7 @@ COMMANDS = [
     ("topics", "create"),
     ("replay",),
     ("compare",),
+    ("evaluate",),
     ("memory", "show"),
     ("memory", "history"),
     ("memory", "edit"),
