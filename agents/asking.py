@@ -129,7 +129,7 @@ class Asker:
         """
         settings, field = self._settings, themes.field_of(self._settings)
         text = None if field is None else observation.values.get(field)
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or not text.strip() or settings.memory.form != "evidence":
             return "", None
         messages = theme_messages(text, settings)
         limit = answers.answer_tokens(settings, "judge")

@@ -21,6 +21,8 @@ llm_as_rnn_blank
     The loop, its memory emptied before each prediction.
 llm_as_rnn_enumerated, llm_as_rnn_random
     The loop, its rewrites proposed by code: all that is offered, or drawn at random from it. The model reads and answers.
+llm_as_rnn_judged
+    The loop without truths: a judge's verdicts stand in for them. Truths are hidden from it, not from its scores. Labels and texts only.
 """
 
 from __future__ import annotations
@@ -33,12 +35,11 @@ from agents.budget import TokenCounter
 from agents.forecaster import Forecaster
 from agents.memory import render
 from agents.models.protocol import LanguageModel
-from agents.step import Event
 from schemas.messages import Answer, MemoryRevision, ModelCall, Prediction, Truth
 from schemas.settings import Settings
 from schemas.state import EntityState
 from streams.evaluation import baselines, proposers
-from streams.evaluation.dataset import Case
+from streams.evaluation.dataset import Case, DatasetError
 from streams.evaluation.results import CaseResult, MemoryEntry, Spent
 
 #: By name, the settings that make the arm and who reads the state.
@@ -55,6 +56,7 @@ ARMS: Mapping[str, tuple[Mapping[str, Any], ReaderOf]] = {
     "llm_as_rnn_blank": ({}, baselines.Blank),
     "llm_as_rnn_enumerated": ({}, proposers.Enumerating),
     "llm_as_rnn_random": ({}, proposers.Drawing),
+    "llm_as_rnn_judged": ({"truths": {"source": "judge"}}, Asker),
 }
 
 
@@ -75,6 +77,8 @@ class Arm:
         self._asker = reader(settings, model, TokenCounter(model, settings.model.name, window=settings.model.context_budget))
         self._forecaster = Forecaster(settings, self._asker)
         self._states: dict[str, EntityState] = {}
+        self._is_judged = settings.truths.source == "judge"
+        self._logged: list[MemoryRevision] = []
 
     async def predict(self, index: int, case: Case) -> CaseResult:
         """Forecast one case; its truth is in the result and nowhere else."""
@@ -82,10 +86,14 @@ class Arm:
         state = self._states.get(entity, EntityState(entity=entity))
         step = await self._forecaster.observe(state, case.observation, now=case.observation.time, offset=index)
         self._states[entity] = step.state
+        self._logged += [event for event in step.events if isinstance(event, MemoryRevision)]
         made = next(event for event in step.events if isinstance(event, Prediction))
         failed = "" if made.model_answer is not None else (made.model.error if made.model is not None else "") or "no answer"
         naive = {name: value for name, value in made.experts.items() if name != "rules"}
-        if (reference := step.state.pending[-1].reference) is not None and self._settings.target.reference is not None:
+        if self._is_judged:
+            # What never hears of truths has no naive forecasters to speak of.
+            naive = {}
+        elif (reference := step.state.pending[-1].reference) is not None and self._settings.target.reference is not None:
             naive["reference"] = reference
         return CaseResult(
             index=index,
@@ -107,29 +115,36 @@ class Arm:
     async def learn(self, case: Case, result: CaseResult) -> tuple[CaseResult, tuple[MemoryEntry, ...]]:
         """Give the truth of a case to the arm; what learning cost is added to the case's result."""
         entity = case.observation.entity
+        if self._is_judged:
+            return self._told(result, self._states[entity])
         truth = Truth(entity=entity, observation_id=case.observation.id, value=case.truth, time=case.known_at)
         step = await self._forecaster.learn(self._states[entity], truth, now=case.known_at)
         self._states[entity] = step.state
-        spent = dict(result.spent)
-        for call in _rewrites(step.events):
-            spent = _spent(spent, "rewrite", call)
+        self._logged += [event for event in step.events if isinstance(event, MemoryRevision)]
         if isinstance(self._asker, baselines.Summaries):
-            spent = _spent(spent, "summarise", await self._asker.summarise(step.state))
-        verdict = next((row.verdict for row in step.state.resolved if row.id == result.id), None)
-        entries = tuple(MemoryEntry(index=result.index, revision=event) for event in step.events if isinstance(event, MemoryRevision))
+            spent = _spent(result.spent, "summarise", await self._asker.summarise(step.state))
+            result = result.model_copy(update={"spent": spent})
+        return self._told(result, step.state)
+
+    def _told(self, result: CaseResult, state: EntityState) -> tuple[CaseResult, tuple[MemoryEntry, ...]]:
+        """The result with what learning cost, and the entries of the audit log since the last one."""
+        spent = dict(result.spent)
+        for revision in self._logged:
+            spent = _spent(spent, "rewrite", revision.model)
+        entries = tuple(MemoryEntry(index=result.index, revision=revision) for revision in self._logged)
+        self._logged = []
+        verdict = next((row.verdict for row in state.resolved if row.id == result.id), None)
         return result.model_copy(update={"spent": spent, "verdict": verdict}), entries
 
 
 def settings_for(name: str, configured: Callable[..., Settings], sections: Mapping[str, Mapping[str, Any]]) -> Settings:
-    """The settings of an arm: the run's sections, with the arm's own turns over them."""
+    """The settings of an arm: the run's sections, with the arm's own turns over them. Raises `DatasetError` where an arm cannot be."""
     merged = {**sections}
+    if name == "llm_as_rnn_judged" and configured().target.kind == "number":
+        raise DatasetError("llm_as_rnn_judged: a judge judges labels and texts; this stream's target is a number. Leave the arm out")
     for section, turns in ARMS[name][0].items():
         merged[section] = {**merged.get(section, {}), **turns}
     return configured(**merged)
-
-
-def _rewrites(events: tuple[Event, ...]) -> list[ModelCall]:
-    return [event.model for event in events if isinstance(event, MemoryRevision) and event.model is not None]
 
 
 def _spent(before: Mapping[str, Spent], purpose: str, call: ModelCall | None) -> dict[str, Spent]:

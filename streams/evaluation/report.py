@@ -40,6 +40,7 @@ ARMS = (
     "llm_as_rnn_blank",
     "llm_as_rnn_enumerated",
     "llm_as_rnn_random",
+    "llm_as_rnn_judged",
     "rules_executed",
 )
 #: The arm that a report is about, and the one without memory.

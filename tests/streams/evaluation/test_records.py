@@ -79,9 +79,8 @@ async def test_a_finished_record_can_be_added_to(tmp_path) -> None:
 async def test_answers_of_another_model_are_not_mixed_in(tmp_path) -> None:
     with Record(tmp_path / "cell", ScriptedModel(["one"], name="small")) as record:
         await record.identify()
-    with Record(tmp_path / "cell", ScriptedModel(["one"], name="large")) as record:
-        with pytest.raises(DatasetError, match="small"):
-            await record.identify()
+    with Record(tmp_path / "cell", ScriptedModel(["one"], name="large")) as record, pytest.raises(DatasetError, match="small"):
+        await record.identify()
 
 
 def test_a_file_that_is_no_record_is_told(tmp_path) -> None:

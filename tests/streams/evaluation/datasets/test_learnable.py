@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -23,7 +24,7 @@ def test_equal_seeds_give_equal_streams_and_others_give_others(family) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_truth_is_known_when_the_next_observation_comes(family, seed) -> None:
     cases = learnable.learnable(family, seed, 20).cases
-    assert all(case.known_at == after.observation.time for case, after in zip(cases, cases[1:], strict=False))
+    assert all(case.known_at == after.observation.time for case, after in pairwise(cases))
     assert len({case.observation.id for case in cases}) == 20
 
 
