@@ -20,8 +20,11 @@ from schemas.state import Condition, Resolved
 TERM_ROWS = 64
 #: A cut leaves at least this share of the rows on either side.
 SMALLEST_SIDE = 0.15
-#: Labels of one field that are offered, most frequent first.
+#: Labels of one field that are offered, most frequent first; of many, those that came once are left out.
 LABELS_PER_FIELD = 8
+#: Ending of a field that holds what a text is about (`agents.themes`), and how many of its labels are offered: a theme comes seldom.
+THEME = ".about"
+THEMES = 24
 #: Overlap of the rows they hold for, from which on two conditions of a field count as the same one.
 SAME_ROWS = 0.8
 
@@ -174,9 +177,10 @@ def _cuts(field: str, numbers: Sequence[float]) -> list[Condition]:
 
 def _labels(field: str, found: Sequence[Scalar]) -> list[Condition]:
     counts = Counter(text for text in map(scalar_text, found) if is_plain(text))
-    if len(counts) > LABELS_PER_FIELD:
+    most = THEMES if field.endswith(THEME) else LABELS_PER_FIELD
+    if len(counts) > most:
         counts = Counter({label: n for label, n in counts.items() if n > 1})
-    chosen = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:LABELS_PER_FIELD]
+    chosen = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]
     return [Condition(field=field, op="is", value=label) for label, _ in chosen]
 
 

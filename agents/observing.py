@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agents.conditions import scalar_text
+from agents.conditions import THEME, scalar_text
 from agents.untrusted import SHOWN_TEXT, delimit, is_plain
 from schemas.messages import Scalar, Value
 from schemas.settings import Settings
 
-#: Ending of the field that holds what a text is about (`agents.themes`).
-THEME = ".about"
 #: Fields of one observation that a prompt shows.
 SHOWN_FIELDS = 40
 

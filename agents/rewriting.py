@@ -20,12 +20,11 @@ from typing import Any
 from agents import answers, focus, themes
 from agents.answers import ProposedRewrite
 from agents.budget import TokenCounter
-from agents.conditions import describe, holds, terms
+from agents.conditions import THEME, describe, holds, terms
 from agents.errors import PromptTooLong
 from agents.guards import check, ground_of, shrinks, within_words
 from agents.ledger import Ledger
 from agents.memory import FOCUS, FORMS, NOTES, RULES, kept_rejections, refusal, revise
-from agents.observing import THEME
 from agents.prompt import Detail, Listing, Messages, fit, rewrite_messages
 from agents.regression import was_taken_back
 from agents.rules import PURE, Evidence, held, measure, promising, same_conclusion, select, statement_of

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from agents.observing import THEME
+from agents.conditions import THEME
 from agents.rules import held
 from agents.untrusted import amounts, is_order
 from schemas.messages import Scalar
