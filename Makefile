@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test chaos bench check lint types layers format schemas dashboard clean
+.PHONY: help setup lock demo test chaos bench evaluation check lint types layers format schemas dashboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -35,6 +35,9 @@ bench: .venv/stamp ## Throughput, recovery and failover, beside what it is built
 	@$(BIN)/python -m bench.throughput
 	@$(BIN)/python -m bench.recovery
 	@$(BIN)/python -m bench.failover
+
+evaluation: .venv/stamp ## What the memory is worth, by the runs behind docs/evaluation.md: hours on a CPU (EVALUATION="-c model.toml --jobs 4")
+	@$(BIN)/python -m bench.evaluation $(EVALUATION)
 
 check: .venv/stamp lint types layers ## The fast part: linters, types, layers, and tests without services
 	@$(BIN)/python -m pytest -q -m "not integration" $(PYTEST)

@@ -28,6 +28,8 @@ from schemas.state import Condition, EntityState, Resolved
 
 #: Statistics are renewed every so many outcomes. Smaller: fresher numbers, and a cold prefix more often.
 STATISTICS_BLOCK = 8
+#: Where many rows are shown, they do not wait for as many.
+LARGEST_BLOCK = 16
 #: Rows that a statistic looks back on.
 STATISTICS_ROWS = 32
 #: Conditions whose adjustments are listed, those that tell most.
@@ -64,7 +66,7 @@ class Ledger:
 
     @property
     def block(self) -> int:
-        return self.rows_setting or STATISTICS_BLOCK
+        return min(self.rows_setting or STATISTICS_BLOCK, LARGEST_BLOCK)
 
     @property
     def rows_setting(self) -> int:
@@ -149,8 +151,10 @@ class Ledger:
         if statistics and self.settled:
             lines += self._statistics()
         shown = self.rows_for_prompt()
-        if rows is not None:
-            shown = shown[len(shown) - min(rows, len(shown)) :]
+        if rows is not None and len(shown) > rows:
+            # Half of them at once, so that the prompt grows at its end until the next cut.
+            block = max(rows // 2, 1)
+            shown = shown[-(-(len(shown) - rows) // block) * block :] if rows else ()
         if shown:
             lines.append("Recent outcomes (oldest first):")
             lines += [f"- {self._facts(row)} -> {self._truth(row)}" for row in shown]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from agents import answers, focus
 from agents.budget import TokenCounter
@@ -69,12 +70,12 @@ class Detail:
 
 
 def _ladder() -> tuple[Detail, ...]:
+    fewer_rows: list[dict[str, Any]] = [{"rows": rows} for rows in (192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 4, 0)]
     steps = [Detail()]
     for less in (
         {"outcomes": 6},
         {"outcomes": 3},
-        {"rows": 4},
-        {"rows": 0},
+        *fewer_rows,
         {"statistics": False},
         {"line": 200},
         {"text": 80},

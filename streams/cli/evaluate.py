@@ -33,7 +33,7 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="DATASET...",
-            help=f"{', '.join((*datasets.LEARNABLE, *datasets.RECORDED))}, mimic:FOLDER, or a CSV file with -c for its target and columns.",
+            help=f"{', '.join((*datasets.SEEDED, *datasets.RECORDED))}, mimic:FOLDER, or a CSV file with -c for its target and columns.",
         ),
     ],
     config: Config = None,
@@ -149,7 +149,7 @@ def _load(names: Sequence[str], seeds: Sequence[int], steps: int | None, setting
     return [
         datasets.load(name, datasets.Choice(seed, steps, settings))
         for name in dict.fromkeys(names)
-        for seed in (seeds if name in datasets.LEARNABLE else seeds[:1])
+        for seed in (seeds if name in datasets.SEEDED else seeds[:1])
     ]
 
 

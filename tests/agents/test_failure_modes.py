@@ -25,7 +25,7 @@ from agents.models.scripted import ScriptedModel, answer_from_schema
 from schemas.messages import MemoryRevision, Observation, Scalar, Truth, Value
 from schemas.settings import Settings
 from schemas.state import EntityState
-from tests.agents.injections import INJECTIONS, Injection
+from streams.evaluation.datasets.injections import INJECTIONS, Injection
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 LABELS = ("low", "medium", "high", "extreme")

@@ -21,6 +21,8 @@ REPAIR = "That answer cannot be used"
 REWRITE = "Task:"
 JUDGE = "You judge answers"
 PREDICT = "predict:"
+#: What a text is about is asked as a part of a forecast.
+THEME = "You say in one or two words"
 
 
 class Said(Protocol):
@@ -43,6 +45,6 @@ def kind_of(messages: Sequence[Said]) -> Inference:
         return "rewrite"
     if messages[0].content.startswith(JUDGE):
         return "judge"
-    if last.startswith(PREDICT) or f"\n{PREDICT}" in last:
+    if last.startswith(PREDICT) or f"\n{PREDICT}" in last or messages[0].content.startswith(THEME):
         return "predict"
     return "other"

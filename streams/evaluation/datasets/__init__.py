@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from schemas.settings import Settings
 from streams.evaluation.dataset import Dataset, DatasetError
-from streams.evaluation.datasets import airports, learnable, mimic, stocks, table, weather
+from streams.evaluation.datasets import airports, learnable, mimic, poisoned, stocks, table, weather
 
 
 class Choice(NamedTuple):
@@ -38,6 +38,8 @@ RECORDED: Mapping[str, Callable[[Choice], Dataset]] = {
     "newyork-temperature": lambda choice: airports.newyork(steps=choice.steps),
 }
 LEARNABLE = tuple(f"learnable-{family}" for family in learnable.FAMILIES)
+#: Streams that are drawn from a seed.
+SEEDED = (*LEARNABLE, poisoned.POISONED, poisoned.NEUTRAL)
 #: A folder with the credentialed release's CSV files: `mimic:FOLDER`.
 MIMIC = "mimic:"
 
@@ -54,6 +56,8 @@ def load(name: str, choice: Choice) -> Dataset:
     """
     if name in LEARNABLE:
         return learnable.learnable(name.removeprefix("learnable-"), choice.seed, choice.steps or learnable.STEPS)
+    if name in (poisoned.POISONED, poisoned.NEUTRAL):
+        return poisoned.poisoned(name, choice.seed, choice.steps or learnable.STEPS)
     if name in RECORDED:
         return RECORDED[name](choice)
     if name.startswith(MIMIC):
@@ -62,5 +66,5 @@ def load(name: str, choice: Choice) -> Dataset:
         if choice.settings is None:
             raise DatasetError(f"{name}: a file needs settings that say what its columns are: give a palimpsest.toml with -c")
         return table.read(Path(name), settings=choice.settings, steps=choice.steps)
-    known = ", ".join((*LEARNABLE, *RECORDED))
+    known = ", ".join((*SEEDED, *RECORDED))
     raise DatasetError(f"there is no dataset {name!r}; there are {known}, mimic:FOLDER, and files ({', '.join(table.SUFFIXES)})")
