@@ -230,7 +230,8 @@ def _diebold_mariano(gains: Sequence[Sequence[float]], lag: int | None, *, other
     if small_sample <= EQUAL:
         return _Tested(None, None, otherwise)
     if variance <= EQUAL**2:
-        return _Tested(middle * scale, middle * scale, otherwise)
+        # The mean itself, not what scaling has rounded it to.
+        return _Tested(mean(every), mean(every), otherwise)
     students, error = _stats().t(n - 1), math.sqrt(variance / small_sample)
     half = float(students.ppf(1.0 - ALPHA / 2.0)) * error
     return _Tested((middle - half) * scale, (middle + half) * scale, min(1.0, 2.0 * float(students.sf(abs(middle) / error))))

@@ -20,8 +20,8 @@ def reply(text, finish="stop"):
 
 
 def test_an_adjustment_is_added_to_the_reference():
-    assert answers.read_forecast(reply({"adjust": "-1.5"}), NUMBER, 12.0)[0].value == 10.5
-    assert answers.read_forecast(reply({"value": "10.5"}), NUMBER, None)[0].value == 10.5
+    assert answers.read_forecast(reply({"adjust": "-1.5"}), NUMBER, 12.0).value == 10.5
+    assert answers.read_forecast(reply({"value": "10.5"}), NUMBER, None).value == 10.5
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_an_answer_that_was_cut_off_is_refused_even_if_it_parses():
 
 
 def test_only_known_labels_and_texts_that_say_something_are_taken():
-    assert answers.read_forecast(reply({"answer": "high"}), LABEL, None)[0].value == "high"
+    assert answers.read_forecast(reply({"answer": "high"}), LABEL, None).value == "high"
     with pytest.raises(AnswerInvalid, match="not one of low, high"):
         answers.read_forecast(reply({"answer": "High"}), LABEL, None)
-    assert answers.read_forecast(reply({"answer": " two\n words "}), TEXT, None)[0].value == "two words"
+    assert answers.read_forecast(reply({"answer": " two\n words "}), TEXT, None).value == "two words"
     with pytest.raises(AnswerInvalid, match="empty"):
         answers.read_forecast(reply({"answer": "  "}), TEXT, None)
     with pytest.raises(AnswerInvalid, match="characters"):
@@ -69,7 +69,7 @@ def test_every_rounded_adjustment_within_reach_fits_its_pattern(adjustment, deci
     pattern = answers.forecast_schema(target, reference)["properties"]["adjust"]["pattern"]
     said = f"{adjustment:+.{decimals}f}"
     assert re.fullmatch(pattern, said)
-    assert answers.read_forecast(reply({"adjust": said}), target, reference)[0].value == pytest.approx(reference + float(said), abs=1e-5)
+    assert answers.read_forecast(reply({"adjust": said}), target, reference).value == pytest.approx(reference + float(said), abs=1e-5)
 
 
 def test_schemas_are_flat_and_closed():

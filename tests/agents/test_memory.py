@@ -49,7 +49,7 @@ def test_an_empty_memory_reads_as_nothing(label_settings):
     blank = memory.empty(label_settings())
     assert memory.render(blank) == ""
     assert memory.words(blank) == 0
-    assert list(blank.sections) == ["rules", "notes"]
+    assert list(blank.sections) == ["focus", "rules", "notes"]
 
 
 @pytest.mark.parametrize(

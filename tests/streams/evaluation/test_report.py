@@ -48,7 +48,7 @@ def test_a_report_has_the_keys_that_its_readers_count_on_and_is_json() -> None:
 def test_arms_stand_in_their_fixed_order_then_the_naive_ones() -> None:
     run = evaluation(steps=30)
     shuffled = report(run.dataset, run.settings, dict(reversed(run.arms.items())), model=MODEL, made_at=MADE)
-    assert list(shuffled["arms"]) == [*ARMS, "persistence", "most-frequent"]
+    assert list(shuffled["arms"]) == [*(arm for arm in ARMS if arm in {*run.arms, "rules_executed"}), "persistence", "most-frequent"]
     assert shuffled == made(run)
 
 
