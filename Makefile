@@ -31,7 +31,8 @@ test: .venv/stamp ## All tests: unit, property, and integration on real Kafka an
 chaos: .venv/stamp ## Break real workers on three brokers for a quarter of an hour, and decide from outside (CHAOS="--seed 7")
 	@$(BIN)/python -m tests.chaos $(CHAOS)
 
-bench: .venv/stamp ## Throughput, recovery and failover, beside what it is built on
+bench: .venv/stamp ## Throughput, recovery and failover, beside what it is built on; guarded publishing beside the best naive forecaster
+	@$(BIN)/python -m bench.guarded
 	@$(BIN)/python -m bench.throughput
 	@$(BIN)/python -m bench.recovery
 	@$(BIN)/python -m bench.failover
