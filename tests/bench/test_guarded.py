@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from bench import guarded
@@ -28,6 +30,6 @@ def test_a_forecast_that_follows_the_model_would_not_pass(seattle) -> None:
     truths, target = seattle
     steps = len(truths)
     chance = guarded.random.Random(7)
-    told = [guarded.turning(step, steps, truth, last, chance) for step, (last, truth) in enumerate(zip(truths, truths[1:], strict=False))]
+    told = [guarded.turning(step, steps, truth, last, chance) for step, (last, truth) in enumerate(pairwise(truths))]
     naive = guarded.follow(truths, target, 1, guarded.absent).best_error
     assert sum(min(abs(float(said or 0.0) - truth), 1e9) for said, truth in zip(told, truths[1:], strict=True)) / steps > 100 * naive
