@@ -235,7 +235,7 @@ async def sending(settings: Settings, *, event_timestamps: bool = False) -> Asyn
 
 def _payloads(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() in (".csv", ".tsv"):
                 reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
                 for row in reader:

@@ -45,6 +45,11 @@ def test_csv_cells_become_numbers_where_they_are_numbers_and_empty_ones_are_left
     assert (line.entity, line.time, line.role) == ("a", START, "observations")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    path = write(tmp_path / "excel.csv", "\ufefftime,entity,t", "2024-01-01T00:00:00Z,a,1")
+    assert [line.time for line in lines_of(path)] == [START]
+
+
 def test_entity_and_time_are_put_where_the_mapping_looks_for_them(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv", "when,t,site", "2024-01-01,1.5,north")
     (line,) = lines_of(path, FOREIGN, entity_field="site", time_field="when")

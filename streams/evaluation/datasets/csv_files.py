@@ -63,5 +63,5 @@ class CsvFile:
 
     def _open(self) -> TextIO:
         if self._path.suffix == ".gz":
-            return gzip.open(self._path, "rt", encoding="utf-8", newline="")
-        return self._path.open(encoding="utf-8", newline="")
+            return gzip.open(self._path, "rt", encoding="utf-8-sig", newline="")
+        return self._path.open(encoding="utf-8-sig", newline="")

@@ -124,7 +124,7 @@ def _header(path: Path) -> list[str]:
     if path.suffix.lower() not in SUFFIXES:
         raise DatasetError(f"{path}: the name of a table ends with {' or '.join(SUFFIXES)}")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             return next(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","), [])
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror or error}") from error
