@@ -129,7 +129,8 @@ class Asker:
         """
         settings, field = self._settings, themes.field_of(self._settings)
         text = None if field is None else observation.values.get(field)
-        if not isinstance(text, str) or not text.strip() or settings.memory.form != "evidence":
+        # Only rules make use of themes: neither the free-text form nor targets that are texts have any.
+        if not isinstance(text, str) or not text.strip() or settings.memory.form != "evidence" or settings.target.kind == "text":
             return "", None
         messages = theme_messages(text, settings)
         limit = answers.answer_tokens(settings, "judge")

@@ -144,7 +144,6 @@ def system_message(state: EntityState, settings: Settings, ledger: Ledger, detai
         "system",
         target=target_text(target),
         kind=target.kind,
-        decimals=target.decimals,
         form=answers.forecast_form(target, 0.0),
         has_texts=bool(settings.observations.text_fields) or target.kind == "text",
         facts=settings.memory.facts,

@@ -7,6 +7,7 @@ not fit λ, so that a server's prefix cache survives.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
@@ -77,7 +78,7 @@ class Blank(Asker):
         return super().read(_without_memory(state), observation, reference=reference)
 
 
-class _Growing(LedgerOnly):
+class _Growing(LedgerOnly, ABC):
     """Shows as many of an entity's lines as fit."""
 
     heading = ""
@@ -86,9 +87,9 @@ class _Growing(LedgerOnly):
         super().__init__(*given, **named)  # type: ignore[arg-type]
         self._dropped: dict[str, int] = defaultdict(int)
 
+    @abstractmethod
     def lines(self, state: EntityState, until: datetime) -> Sequence[str]:
         """All lines of the entity, oldest first; only ever appended to."""
-        raise NotImplementedError
 
     def read(self, state: EntityState, observation: Observation, *, reference: float | None) -> Reading:
         """The newest lines, from where the last block was dropped."""
@@ -110,11 +111,7 @@ class FullHistory(_Growing):
 
     def lines(self, state: EntityState, until: datetime) -> Sequence[str]:
         """One line for each outcome."""
-        return [
-            f"{facts(row.values, self._settings)}{_reference(row, self._settings)} -> {truth_text(row.truth, self._settings)}"
-            for row in Ledger(state, self._settings, until=until).matched
-            if row.truth is not None
-        ]
+        return [_outcome(row, self._settings) for row in Ledger(state, self._settings, until=until).matched]
 
 
 class Summaries(_Growing):
@@ -133,7 +130,7 @@ class Summaries(_Growing):
     async def summarise(self, state: EntityState) -> ModelCall:
         """Ask for the summary of the newest outcome; one that cannot be used is replaced by the outcome itself, and the call says so."""
         settings, row = self._settings, state.resolved[-1]
-        outcome = FullHistory.lines(self, state, row.target_time or row.time)[-1]  # type: ignore[arg-type]
+        outcome = _outcome(row, settings)
         blank = EntityState(entity=state.entity)
         asked = (
             system_message(blank, settings, Ledger(blank, settings), Detail()),
@@ -175,9 +172,7 @@ class ErrorRetrieval(LedgerOnly):
         recalled: tuple[str, ...] = ()
         if found:
             row = min(found, key=lambda item: item[:2])[2]
-            assert row.truth is not None
-            said = f"{facts(row.values, settings)}{_reference(row, settings)} -> {truth_text(row.truth, settings)}"
-            recalled = (f"A case like this was answered wrongly before; right was: {said}",)
+            recalled = (f"A case like this was answered wrongly before; right was: {_outcome(row, settings)}",)
         return Reading(blank, Ledger(blank, settings), recalled)
 
 
@@ -185,9 +180,11 @@ def _without_memory(state: EntityState) -> EntityState:
     return state.model_copy(update={"memory": EntityState(entity=state.entity).memory})
 
 
-def _reference(row: Resolved, settings: Settings) -> str:
-    """The same words that a forecast is asked with."""
-    return "" if row.reference is None else f"; reference {row.reference:.{settings.target.decimals}f}"
+def _outcome(row: Resolved, settings: Settings) -> str:
+    """A matched row in the words that a forecast is asked with, and what came."""
+    assert row.truth is not None, "a matched row has its truth"
+    reference = "" if row.reference is None else f"; reference {row.reference:.{settings.target.decimals}f}"
+    return f"{facts(row.values, settings)}{reference} -> {truth_text(row.truth, settings)}"
 
 
 def _read_summary(reply: Reply) -> str:
