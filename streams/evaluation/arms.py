@@ -11,6 +11,8 @@ memprompt_summary_concat
     MemPrompt as a reproduction of LLM-as-RNN reads it: a summary by the model of each outcome, all of them in the prompt, up to λ.
 memprompt_error_retrieval
     MemPrompt as published (arXiv 2201.06009): outcomes of wrong answers by a key of their facts; the closest one is shown if it is close.
+published_loop
+    The loop as published: a free text alone, written anew after every outcome.
 ledger_only
     The loop without a text: statistics and the latest outcomes.
 llm_as_rnn
@@ -50,6 +52,7 @@ ARMS: Mapping[str, tuple[Mapping[str, Any], ReaderOf]] = {
     "fhc": ({**_NEVER, "bounds": {"resolved": 1000, "record": 900_000}}, baselines.FullHistory),
     "memprompt_summary_concat": (_NEVER, baselines.Summaries),
     "memprompt_error_retrieval": (_NEVER, baselines.ErrorRetrieval),
+    "published_loop": (_NEVER, baselines.PublishedLoop),
     "ledger_only": (_NEVER, baselines.LedgerOnly),
     "llm_as_rnn": ({}, Asker),
     "llm_as_rnn_free_text": ({"memory": {"form": "free-text"}}, Asker),
@@ -121,8 +124,8 @@ class Arm:
         step = await self._forecaster.learn(self._states[entity], truth, now=case.known_at)
         self._states[entity] = step.state
         self._logged += [event for event in step.events if isinstance(event, MemoryRevision)]
-        if isinstance(self._asker, baselines.Summaries):
-            spent = _spent(result.spent, "summarise", await self._asker.summarise(step.state))
+        if isinstance(self._asker, baselines.Writing):
+            spent = _spent(result.spent, "write", await self._asker.write(step.state))
             result = result.model_copy(update={"spent": spent})
         return self._told(result, step.state)
 

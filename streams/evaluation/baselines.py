@@ -28,13 +28,6 @@ from schemas.state import EntityState, Resolved
 #: Words of a summary. The reproduction of LLM-as-RNN has 100; an outcome of these streams is said in far fewer.
 SUMMARY_WORDS = 25
 _SUMMARY_CHARACTERS = 200
-_SUMMARY_SCHEMA: answers.Schema = {
-    "type": "object",
-    "properties": {"summary": {"type": "string", "minLength": 1, "maxLength": _SUMMARY_CHARACTERS}},
-    "required": ["summary"],
-    "additionalProperties": False,
-}
-_SUMMARY_FORM = '{"summary":"<text>"}'
 #: MemPrompt retrieves a key within this many edits (of letters), or for records of facts with at most this share of the facts different.
 EDITS = 6
 DIFFERENT = 0.25
@@ -114,8 +107,45 @@ class FullHistory(_Growing):
         return [_outcome(row, self._settings) for row in Ledger(state, self._settings, until=until).matched]
 
 
-class Summaries(_Growing):
+class Writing(LedgerOnly, ABC):
+    """What has the model write down something about every outcome, in a call of its own."""
+
+    #: Of the answer's one field.
+    key = ""
+
+    @abstractmethod
+    async def write(self, state: EntityState) -> ModelCall:
+        """Ask about the newest outcome, and keep what is said."""
+
+    async def _text(self, state: EntityState, task: str, *, characters: int, tokens: int) -> tuple[str | None, ModelCall]:
+        settings, blank = self._settings, EntityState(entity=state.entity)
+        form = '{"' + self.key + '":"<text>"}'
+        schema: answers.Schema = {
+            "type": "object",
+            "properties": {self.key: {"type": "string", "minLength": 1, "maxLength": characters}},
+            "required": [self.key],
+            "additionalProperties": False,
+        }
+        found = await self._ask(
+            (
+                system_message(blank, settings, Ledger(blank, settings), Detail()),
+                ChatMessage("user", f"{task}\nAnswer as compact JSON {form}."),
+            ),
+            "rewrite",
+            schema=schema,
+            form=form,
+            read=lambda reply: _read_text(reply, self.key, characters),
+            limit=tokens,
+            seconds=settings.model.rewrite_deadline.total_seconds(),
+            entity=state.entity,
+        )
+        return found.value, found.call
+
+
+class Summaries(Writing, _Growing):
     """Shows the model's own summary of every outcome."""
+
+    key = "summary"
 
     heading = "Summaries of what happened (oldest first):"
 
@@ -127,31 +157,49 @@ class Summaries(_Growing):
         """One summary for each outcome."""
         return self._summaries[state.entity]
 
-    async def summarise(self, state: EntityState) -> ModelCall:
+    async def write(self, state: EntityState) -> ModelCall:
         """Ask for the summary of the newest outcome; one that cannot be used is replaced by the outcome itself, and the call says so."""
-        settings, row = self._settings, state.resolved[-1]
-        outcome = _outcome(row, settings)
+        outcome = _outcome(state.resolved[-1], self._settings)
+        task = (
+            f"Task: sum up this case and its outcome in one sentence of at most {SUMMARY_WORDS} words, for forecasting later cases.\n"
+            f"{outcome}"
+        )
+        said, call = await self._text(state, task, characters=_SUMMARY_CHARACTERS, tokens=24 + 2 * SUMMARY_WORDS)
+        self._summaries[state.entity].append(said or outcome)
+        return call
+
+
+class PublishedLoop(Writing):
+    """Shows the text that the model wrote after the last outcome, and has it written anew after each: two calls a step.
+
+    As published (arXiv 2601.13352), without what was added here: ledger, measured statements, guards, and the choice of when to rewrite.
+    """
+
+    key = "memory"
+
+    def __init__(self, *given: object, **named: object) -> None:
+        super().__init__(*given, **named)  # type: ignore[arg-type]
+        self._memories: dict[str, str] = {}
+
+    def read(self, state: EntityState, observation: Observation, *, reference: float | None) -> Reading:
+        """The text."""
         blank = EntityState(entity=state.entity)
-        asked = (
-            system_message(blank, settings, Ledger(blank, settings), Detail()),
-            ChatMessage(
-                "user",
-                f"Task: sum up this case and its outcome in one sentence of at most {SUMMARY_WORDS} words, for forecasting later cases.\n"
-                f"{outcome}\nAnswer as compact JSON {_SUMMARY_FORM}.",
-            ),
+        said = self._memories.get(state.entity)
+        return Reading(blank, Lines(blank, self._settings, (said,) if said else (), heading="Memory:"))
+
+    async def write(self, state: EntityState) -> ModelCall:
+        """Ask for the whole memory anew; without a usable answer it stays as it is, and the call says so."""
+        settings, row = self._settings, state.resolved[-1]
+        answer = row.model_answer or row.forecast
+        task = (
+            f"Task: rewrite the memory that later cases are forecast from, in at most {settings.memory.words} words: correct what was"
+            f" wrong, reinforce what was right.\nMemory: {self._memories.get(state.entity, 'empty')}\n"
+            f"The latest case: {_outcome(row, settings)}; forecast was {truth_text(answer.value, settings)}."
         )
-        found = await self._ask(
-            asked,
-            "rewrite",
-            schema=_SUMMARY_SCHEMA,
-            form=_SUMMARY_FORM,
-            read=_read_summary,
-            limit=24 + 2 * SUMMARY_WORDS,
-            seconds=settings.model.rewrite_deadline.total_seconds(),
-            entity=state.entity,
-        )
-        self._summaries[state.entity].append(found.value or outcome)
-        return found.call
+        said, call = await self._text(state, task, characters=8 * settings.memory.words, tokens=2 * settings.memory.words)
+        if said is not None:
+            self._memories[state.entity] = said
+        return call
 
 
 class ErrorRetrieval(LedgerOnly):
@@ -187,10 +235,10 @@ def _outcome(row: Resolved, settings: Settings) -> str:
     return f"{facts(row.values, settings)}{reference} -> {truth_text(row.truth, settings)}"
 
 
-def _read_summary(reply: Reply) -> str:
-    found = answers.read_object(reply, {"summary"})["summary"]
-    if not isinstance(found, str) or not (said := answers.whole_sentence(found, _SUMMARY_CHARACTERS)):
-        raise AnswerInvalid("the summary is empty")
+def _read_text(reply: Reply, key: str, characters: int) -> str:
+    found = answers.read_object(reply, {key})[key]
+    if not isinstance(found, str) or not (said := answers.whole_sentence(found, characters)):
+        raise AnswerInvalid(f"the {key} is empty")
     return said
 
 

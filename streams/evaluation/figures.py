@@ -24,6 +24,7 @@ LOOKS: Mapping[str, Look] = {
     "fhc": Look("vermilion", width=2.2),
     "memprompt_summary_concat": Look("orange"),
     "memprompt_error_retrieval": Look("orange", dash="6 4"),
+    "published_loop": Look("vermilion", dash="6 4"),
     "ledger_only": Look("green"),
     "llm_as_rnn": Look("blue", width=3.2),
     "llm_as_rnn_free_text": Look("purple"),

@@ -13,6 +13,7 @@ TITLES: Mapping[str, tuple[str, str]] = {
     "fhc": ("full history", "every past outcome verbatim in the prompt, the oldest dropped where it would not fit (FHC)"),
     "memprompt_summary_concat": ("MemPrompt (summaries)", "a summary of each outcome by the model, all of them in the prompt"),
     "memprompt_error_retrieval": ("MemPrompt (retrieval)", "of the outcomes of wrong answers, the closest one is shown"),
+    "published_loop": ("loop as published", "a free text alone, written anew after every outcome: two calls a step"),
     "ledger_only": ("ledger only", "statistics and the newest outcomes, kept by code, without a text"),
     "llm_as_rnn": ("LLM-as-RNN", "a memory that the model rewrites after outcomes and reads before each prediction, beside the ledger"),
     "llm_as_rnn_free_text": ("LLM-as-RNN (free text)", "the same with the paper's form of memory: free sections"),

@@ -34,6 +34,7 @@ ARMS = (
     "fhc",
     "memprompt_summary_concat",
     "memprompt_error_retrieval",
+    "published_loop",
     "ledger_only",
     "llm_as_rnn",
     "llm_as_rnn_free_text",

@@ -50,7 +50,7 @@ class CaseResult(Frozen):
     #: The memory that was read, and its words.
     revision: Annotated[int, Field(ge=0)] = 0
     words: Annotated[int, Field(ge=0)] = 0
-    #: By purpose (`predict`, `rewrite`, `judge`, `summarise`), the learning from this case's truth included.
+    #: By purpose (`predict`, `rewrite`, `judge`, `write`), the learning from this case's truth included.
     spent: dict[str, Spent] = Field(default_factory=dict)
 
 

@@ -130,9 +130,28 @@ async def test_a_summary_is_asked_for_once_a_step_and_shown_from_then_on(tmp_pat
         )
     )
     done = await run("memprompt_summary_concat", data, tmp_path, model)
-    assert all(result.spent["summarise"].calls + result.spent["summarise"].remembered == 1 for result in done.results)
+    assert all(result.spent["write"].calls + result.spent["write"].remembered == 1 for result in done.results)
     last = [call for call in model.calls if call.purpose == "predict"][-1]
     assert last.messages[0].content.count("\n- case ") == 11
+
+
+async def test_the_published_loop_writes_its_text_anew_after_every_outcome_and_reads_nothing_else(tmp_path) -> None:
+    data = learnable("mapping", 9, 6)
+    written: list[str] = []
+
+    def answer(messages, schema, purpose) -> str:
+        if "memory" not in schema["properties"]:
+            return json.dumps({"answer": "low"})
+        written.append(f"text {len(written)}")
+        return json.dumps({"memory": written[-1]})
+
+    model = ScriptedModel(answer)
+    done = await run("published_loop", data, tmp_path, model)
+    assert all(result.spent["write"].calls == 1 for result in done.results)
+    first, *others = (call.messages[0].content for call in model.calls if call.purpose == "predict")
+    assert "Memory:" not in first
+    for text, prompt in zip(written, others, strict=False):
+        assert prompt.endswith(f"Memory:\n- {text}")
 
 
 async def test_a_judged_loop_hears_of_no_truth_and_is_scored_against_it(tmp_path) -> None:
