@@ -8,7 +8,8 @@ StreamError
 ├── StatesInUse               a tool for the states is refused while workers have them
 ├── StatesInTheWay            states are to be imported where there are some
 ├── DumpError                 a file is no whole export, or does not fit where it should go
-└── ReplayError               a file that is replayed cannot be read
+├── ReplayError               a file that is replayed cannot be read
+└── AnswerMissing             an evaluation's model does not answer, and nothing is recorded of it (`streams.evaluation.records`)
 """
 
 from __future__ import annotations

@@ -51,7 +51,9 @@ async def run(name: str, dataset: Dataset, settings: Settings, model: LanguageMo
     DatasetError
         The record is none, or another model's.
     ModelError
-        The model cannot be identified, or an answer is missing in the record and there is no model.
+        The model cannot be identified.
+    AnswerMissing
+        The model cannot be reached, or not in time; or an answer is missing in the record and there is no model.
     """
     began = time.monotonic()
     with Record(record, model) as kept:

@@ -74,7 +74,7 @@ async def run(
 
     Raises
     ------
-    DatasetError, ModelError
+    DatasetError, ModelError, AnswerMissing
         As `cells.run`; what the other cells have recorded until then is kept.
     """
     free = asyncio.Semaphore(plan.jobs)

@@ -6,11 +6,11 @@ import gzip
 
 import pytest
 
-from agents.errors import ModelMissing
+from agents.errors import ModelAway, ModelError, ModelMisbehaved, ModelRefused, ModelTimeout, ModelUnreachable
 from agents.models.protocol import CallLimits, ChatMessage
 from agents.models.scripted import ScriptedModel
 from streams.evaluation.dataset import DatasetError
-from streams.evaluation.records import Record
+from streams.evaluation.records import AnswerMissing, Record
 
 LIMITS = CallLimits(answer_tokens=8, context_tokens=512, seconds=5.0)
 
@@ -32,7 +32,7 @@ async def test_a_recorded_answer_needs_no_model(tmp_path) -> None:
     with Record(tmp_path / "cell", None) as again:
         assert await again.identify() == identity
         assert [(await ask(again, text)).text for text in ("a", "b")] == said == ["one", "two"]
-        with pytest.raises(ModelMissing):
+        with pytest.raises(AnswerMissing):
             await ask(again, "c")
 
 
@@ -64,6 +64,25 @@ async def test_a_record_that_was_cut_off_goes_on_where_it_was(tmp_path) -> None:
         assert [(await ask(record, text)).text for text in ("a", "b")] == ["one", "anew"]
     assert len(model.calls) == 1
     assert Record(tmp_path / "cell", None).recorded == 2
+
+
+@pytest.mark.parametrize("error", [ModelUnreachable("gone"), ModelAway("left alone"), ModelTimeout("too late")])
+async def test_where_the_model_does_not_answer_the_cell_ends_and_is_gone_on_with_later(tmp_path, error: ModelError) -> None:
+    with Record(tmp_path / "cell", ScriptedModel(["one", error])) as record:
+        await ask(record, "a")
+        with pytest.raises(AnswerMissing, match=str(error)):
+            await ask(record, "b")
+    with Record(tmp_path / "cell", ScriptedModel(["two"])) as record:
+        assert [(await ask(record, text)).text for text in ("a", "b")] == ["one", "two"]
+
+
+@pytest.mark.parametrize("error", [ModelRefused("too long"), ModelMisbehaved("no text")])
+async def test_that_the_model_refuses_or_talks_nonsense_is_its_answer_and_is_kept(tmp_path, error: ModelError) -> None:
+    for model in (ScriptedModel([error]), None):
+        with Record(tmp_path / "cell", model) as record:
+            for _ in range(2):
+                with pytest.raises(type(error), match=str(error)):
+                    await ask(record, "a")
 
 
 async def test_a_finished_record_can_be_added_to(tmp_path) -> None:
