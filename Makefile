@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test chaos bench evaluation check lint types layers format schemas dashboard clean
+.PHONY: help setup lock demo test chaos bench soak evaluation check lint types layers format schemas dashboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -36,6 +36,9 @@ bench: .venv/stamp ## Throughput, recovery and failover, beside what it is built
 	@$(BIN)/python -m bench.throughput
 	@$(BIN)/python -m bench.recovery
 	@$(BIN)/python -m bench.failover
+
+soak: .venv/stamp ## Half an hour at full load with a failing model: nothing grows, nothing is lost (SOAK="--outage 600")
+	@$(BIN)/python -m bench.soak $(SOAK)
 
 evaluation: .venv/stamp ## What the memory is worth, by the runs behind docs/evaluation.md: hours on a CPU (EVALUATION="-c model.toml --jobs 4")
 	@$(BIN)/python -m bench.evaluation $(EVALUATION)

@@ -7,6 +7,7 @@ Deadlines and retries against the server stand in front of the backend (`agents.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from agents import answers, themes
 from agents.budget import ChatSize, TokenCounter
-from agents.errors import NOT_ASKED, AnswerInvalid, ModelError, PromptTooLong
+from agents.errors import NOT_ASKED, AnswerInvalid, ModelError, ModelTimeout, PromptTooLong
 from agents.judge import Judged
 from agents.ledger import Ledger
 from agents.models.protocol import CallLimits, LanguageModel, ModelIdentity, Purpose, Reply
@@ -204,7 +205,13 @@ class Asker:
         fresh: bool = False,
     ) -> _Found[T]:
         """Ask, read, and where the answer cannot be used ask once more, within the same λ and deadline."""
+        asked = _clock()
         call = await self._no_call("")
+        if self._identity is None:
+            # Asking in vain who it is was part of the same time: a host that hangs from the start must not take it twice.
+            seconds -= _clock() - asked
+            if seconds <= 0:
+                return _Found(None, None, call.model_copy(update={"error": ModelTimeout.slug}))
         ask = partial(self._complete, schema=schema, limit=limit, entity=entity, fresh=fresh)
         reply, call = await ask(messages, purpose, call, seconds=seconds)
         if reply is None:
@@ -305,3 +312,7 @@ def _added(call: ModelCall, reply: Reply) -> dict[str, Any]:
         "output_tokens": call.output_tokens + reply.output_tokens,
         "seconds": call.seconds + reply.seconds,
     }
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()

@@ -56,14 +56,18 @@ class Process:
         Lines for the section `[worker]`.
     state
         Its state directory; one of its own in `root` if None.
+    config
+        The configuration, with places as in `CONFIG`.
     """
 
-    def __init__(self, root: Path, name: str, app: str, kafka: str, *, worker: str = "", state: Path | None = None) -> None:
+    def __init__(
+        self, root: Path, name: str, app: str, kafka: str, *, worker: str = "", state: Path | None = None, config: str = CONFIG
+    ) -> None:
         (port,) = free_ports(1)
         self.name = name
         self.config, self.log = root / f"{name}.toml", root / f"{name}.log"
         topics = "{" + ", ".join(f'{role} = "{app}.{role}"' for role in ROLES) + "}"
-        body = CONFIG.format(app=app, kafka=kafka, topics=topics, port=port, state=state or root / f"{name}-state")
+        body = config.format(app=app, kafka=kafka, topics=topics, port=port, state=state or root / f"{name}-state")
         self.config.write_text(body + worker)
         self.settings: Settings = load_settings(self.config)
         self._process: asyncio.subprocess.Process | None = None
@@ -116,19 +120,24 @@ class Process:
                 return int(line.split()[1]) * 1024
         raise GaveUp(f"{self.name}: the kernel does not say how much memory it held")
 
+    def memory(self) -> int:
+        """Bytes that it holds in memory now."""
+        assert self._process is not None
+        return int(psutil.Process(self._process.pid).memory_info().rss)
+
     def cpu_time(self) -> float:
         """Seconds of processor time that it has used so far, by all its threads."""
         assert self._process is not None
         used = psutil.Process(self._process.pid).cpu_times()
         return float(used.user + used.system)
 
-    async def end(self, signum: signal.Signals = signal.SIGTERM) -> None:
-        """Send it a signal if it runs, and return once it is gone."""
+    async def end(self, signum: signal.Signals = signal.SIGTERM) -> int | None:
+        """Send it a signal if it runs; return its exit code once it is gone, None if it was never started."""
         if self._process is None:
-            return
+            return None
         if self.running:
             self._process.send_signal(signum)
-        await asyncio.wait_for(self._process.wait(), PATIENCE)
+        return await asyncio.wait_for(self._process.wait(), PATIENCE)
 
     def tail(self, lines: int = 30) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -8,6 +8,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 
+#: Replaced entries that the heap may hold for each that stands, and some more. They leave at the time at which they would have been due,
+#: which with an `expire_after` of days is days of every prediction; beyond this the heap is made anew.
+REPLACED, FEW = 1, 64
+
 
 class DueIndex:
     """Due times of one partition's entities, in milliseconds since the epoch."""
@@ -34,6 +38,14 @@ class DueIndex:
         elif self._due.get(entity) != due:
             self._due[entity] = due
             heapq.heappush(self._heap, (due, entity))
+            if len(self._heap) > (1 + REPLACED) * len(self._due) + FEW:
+                self._heap = [(at, name) for name, at in self._due.items()]
+                heapq.heapify(self._heap)
+
+    @property
+    def entries(self) -> int:
+        """Entries that are held, replaced ones included."""
+        return len(self._heap)
 
     def is_due(self, now: int) -> bool:
         """Whether `pop` may find anyone."""

@@ -1,3 +1,4 @@
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -196,3 +197,19 @@ async def test_a_repair_has_what_is_left_of_the_deadline_waiting_included(label_
     made, model = asker(settings, Reply("{}", "stop", seconds=5.0, waited_seconds=40.0), '{"answer":"high"}')
     await predict(made)
     assert [call.limits.seconds for call in model.calls] == [60.0, 15.0]
+
+
+async def test_a_host_that_hangs_when_asked_who_it_is_does_not_take_the_deadline_twice(label_settings):
+    settings = label_settings(model={"deadline": "50ms"})
+    made, model = asker(settings, '{"answer":"high"}')
+    seconds = settings.model.deadline.total_seconds()
+
+    async def hang():
+        await asyncio.sleep(seconds)
+        raise ModelTimeout("it hangs")
+
+    model.identify = hang
+    asked = await predict(made)
+    assert asked.answer is None
+    assert (asked.call.calls, asked.call.error) == (0, "timeout")
+    assert model.calls == []

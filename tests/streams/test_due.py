@@ -25,3 +25,12 @@ def test_stored_due_times_do_not_undo_newer_ones() -> None:
     index.set("handled", None)
     index.load([("handled", 100), ("untouched", 100)])
     assert index.pop(1_000) == [("untouched", 100)]
+
+
+def test_due_times_that_are_replaced_again_and_again_do_not_pile_up() -> None:
+    index = DueIndex()
+    for number in range(10_000):
+        index.set(f"e{number % 10}", 1_000_000 + number)
+    assert len(index) == 10
+    assert index.entries < 100
+    assert index.pop(2_000_000) == [(f"e{number % 10}", 1_000_000 + number) for number in range(9_990, 10_000)]
