@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test chaos bench soak evaluation check lint types layers format schemas dashboard clean
+.PHONY: help setup lock demo test chaos bench peers soak evaluation check lint types layers format schemas dashboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -21,6 +21,7 @@ setup: .venv/stamp ## Make .venv with everything pinned
 lock: .venv/stamp ## Pin the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header bench/peers/quix.in -o bench/peers/quix.lock
 
 demo: .venv/stamp ## Replay Seattle's weather through Kafka with a real model, and watch it learn (DEMO="--steps 90" passes options)
 	@$(BIN)/palimpsest demo $(DEMO)
@@ -36,6 +37,9 @@ bench: .venv/stamp ## Throughput, recovery and failover, beside what it is built
 	@$(BIN)/python -m bench.throughput
 	@$(BIN)/python -m bench.recovery
 	@$(BIN)/python -m bench.failover
+
+peers: .venv/stamp ## Our worker beside Faust, Quix Streams and aiokafka on the same job: hours (PEERS="--only headline --rounds 1")
+	@$(BIN)/python -m bench.peers --report docs/benchmarks.md $(PEERS)
 
 soak: .venv/stamp ## Half an hour at full load with a failing model: nothing grows, nothing is lost (SOAK="--outage 600")
 	@$(BIN)/python -m bench.soak $(SOAK)
