@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test chaos bench peers soak evaluation check lint types layers format schemas dashboard clean
+.PHONY: help setup lock demo test chaos bench slots peers soak evaluation check lint types layers format schemas dashboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -37,6 +37,9 @@ bench: .venv/stamp ## Throughput, recovery and failover, beside what it is built
 	@$(BIN)/python -m bench.throughput
 	@$(BIN)/python -m bench.recovery
 	@$(BIN)/python -m bench.failover
+
+slots: .venv/stamp ## Whether the model's slots are busy, and rewrites out of the way of predictions: three quarters of an hour
+	@$(BIN)/python -m bench.slots $(SLOTS)
 
 peers: .venv/stamp ## Our worker beside Faust, Quix Streams and aiokafka on the same job: hours (PEERS="--only headline --rounds 1")
 	@$(BIN)/python -m bench.peers --report docs/benchmarks.md $(PEERS)

@@ -169,6 +169,9 @@ class Entities:
             self._count(partition, 1)
         self._metrics.processed(item.role, "applied", seconds=time.monotonic() - item.taken_at)
         self._metrics.step(step, now)
+        if lease.accepting:
+            # What is due waits until the inputs are read to the end they have now: under a backlog nothing would be rewritten.
+            self._start_rewrite(partition, step.state, lease, now)
 
     def _overtaken(self, observation: Observation) -> bool:
         """Whether a newer observation of the entity waits in its lane; the newest one is no longer waiting once it is asked about."""
@@ -275,8 +278,7 @@ class Entities:
                 return
             live = self._settings.time == "live"
             now = self._now(partition, state, None) if live else self.stream_time.get(partition, self._clock())
-            if self._settings.rewrite.mode == "background" and state.rewrite_wanted is not None and state.rewrite_wanted <= now:
-                self._start_rewrite(partition, state, lease, now)
+            self._start_rewrite(partition, state, lease, now)
             step = await self._core.due(state, now=now, truths_read=True)
             if self._is_idle(step.state, now):
                 step = await self._retire(step, now)
@@ -316,7 +318,8 @@ class Entities:
         log.info("the record of an entity that was forgotten, or never was, is deleted", extra={"partition": partition})
 
     def _start_rewrite(self, partition: int, state: EntityState, lease: Lease, now: datetime) -> None:
-        if state.entity in self._rewriting:
+        """Ask for a rewrite in the background, if one is wanted by now and none is under way."""
+        if self._settings.rewrite.mode != "background" or state.entity in self._rewriting:
             return
         request = self._core.propose(state, now=now)
         if request is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 
 def is_loopback(host: str) -> bool:
@@ -19,3 +21,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return name == "localhost"
+
+
+def proxy_of(host: str) -> str | None:
+    """The environment's proxy for a server (`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`); None: it is asked without one."""
+    parts, proxies = urlsplit(host), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or is_loopback(host) or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"

@@ -1,34 +1,35 @@
 """A model behind an Ollama server.
 
-Sends whole, non-streaming chats through the official client's request layer: its `chat()` has no `truncate` and `shift`, and drops
-`prompt_eval_cached_count`. That layer is private, so the client's version is pinned.
+Sends whole, non-streaming chats by plain HTTP. The official client's `chat()` has no `truncate` and `shift`, and drops
+`prompt_eval_cached_count`; what it stands on takes ten times as much processor time (`agents.models.server`).
 
 What it promises: every failure leaves as a `ModelError`; every call of one model carries the same load options (`num_ctx`,
 `num_thread`), because another set makes the server load the model anew; cancelling a call closes its connection, upon which the
 server stops computing.
 
-What it leaves to others: waiting for a slot, retries and the deadline of the whole call (`agents.models.gate`); noticing a prompt that
-the server cut without a word (`agents.budget`): servers before 0.12.4 know neither `truncate` nor `shift` and ignore them.
+What it leaves to others: HTTP (`agents.models.server`); waiting for a slot, retries and the deadline of the whole call
+(`agents.models.gate`); noticing a prompt that the server cut without a word (`agents.budget`): servers before 0.12.4 know neither
+`truncate` nor `shift` and ignore them.
 
-Behaviour of the server by its source, v0.11.4 and v0.33.0; of the client by test, 0.6.3.
+Behaviour of the server by its source, v0.11.4 and v0.33.0.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
-import httpx
-import ollama
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
 
-from agents.errors import ModelError, ModelMisbehaved, ModelMissing, ModelRefused, ModelTimeout, ModelUnreachable
-from agents.models.addresses import is_loopback
+from agents.errors import ModelError, ModelMisbehaved, ModelMissing, ModelRefused, ModelUnreachable
 from agents.models.protocol import CallLimits, ChatMessage, ModelIdentity, Purpose, Reply
 from agents.models.retrying import retry_after
+from agents.models.server import SHOWN, Response, Server, named
 
 #: The template of a model whose chat format the server does not know: prompts would reach it bare, roles and all left out.
 RAW_TEMPLATE = "{{ .Prompt }}"
@@ -38,8 +39,8 @@ IDENTIFY_SECONDS = 10.0
 NOT_NOW = frozenset({408, 425, 429, 499})
 #: Texts of status 500 that blame the request: its schema, its grammar, its length.
 AT_FAULT = re.compile(r"json schema|grammar|invalid format|required for format|context (length|size)|exceed_context", re.IGNORECASE)
-#: How much of a server's text stands in an error.
-SHOWN = 300
+#: Where a server listens whose address names neither scheme nor port.
+PORT = 11434
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -96,7 +97,8 @@ class OllamaModel:
     name
         As the server lists it; without a tag, `:latest` is meant.
     host
-        `http://host:port`. The environment's proxies are asked for other machines only.
+        `http://host:port`, or `host` alone. The environment's proxies are asked for other machines only. OLLAMA_API_KEY of the environment
+        goes with each request, for a server behind a gateway that asks for it.
     temperature, seed
         Of sampling. Equal prompts get equal answers only from an equal prefix cache (llama.cpp): record answers, do not ask again.
     threads
@@ -132,17 +134,15 @@ class OllamaModel:
         if threads is not None:
             self._options["num_thread"] = threads
         self._keep_alive = _keep_alive(keep_alive)
-        self._connect_seconds = connect_timeout.total_seconds()
         self._identity: ModelIdentity | None = None
-        self._closed = False
-        try:
-            self._client = ollama.AsyncClient(
-                host=host,
-                limits=httpx.Limits(max_connections=connections + 2, max_keepalive_connections=connections + 2),
-                trust_env=not is_loopback(host),
-            )
-        except (httpx.InvalidURL, ValueError) as error:
-            raise ModelRefused(f"the model's host {host!r} is no address such as http://127.0.0.1:11434: {error}") from error
+        key = os.environ.get("OLLAMA_API_KEY")
+        self._server = Server(
+            _address(host),
+            f"{name} at {host}",
+            connect_timeout=connect_timeout,
+            connections=connections,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+        )
 
     async def complete(
         self,
@@ -231,39 +231,21 @@ class OllamaModel:
         return None
 
     async def close(self) -> None:
-        self._closed = True
-        await self._client.close()  # type: ignore[no-untyped-call]
+        await self._server.close()
 
     @property
     def _where(self) -> str:
-        return f"{self._name} at {self._host}"
+        return self._server.where
 
     async def _ask(self, kind: type[Answer], method: str, path: str, seconds: float, body: Mapping[str, Any] | None = None) -> Answer:
         """Make one request; whatever goes wrong becomes a `ModelError`."""
-        if self._closed:
-            raise ModelRefused(f"{self._where} was closed on this side")
-        timeout = httpx.Timeout(seconds, connect=min(self._connect_seconds, seconds))
+        response = await self._server.ask(method, path, seconds, body)
+        if not response.is_success:
+            raise self._failure(response.status, _reason(response), response.headers)
         try:
-            return await self._client._request(kind, method, path, json=body, timeout=timeout)
-        except ollama.ResponseError as error:
-            headers = error.__context__.response.headers if isinstance(error.__context__, httpx.HTTPStatusError) else {}
-            raise self._failure(error.status_code, str(error.error), headers) from error
-        except httpx.ConnectTimeout as error:
-            raise ModelUnreachable(f"{self._where} took no connection within {timeout.connect} s") from error
-        except httpx.TimeoutException as error:
-            raise ModelTimeout(f"{self._where} gave no answer within {seconds:.1f} s") from error
-        except (httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
-            raise ModelRefused(f"{self._where} cannot be asked: {error}") from error
-        except (httpx.HTTPError, OSError) as error:
-            raise ModelUnreachable(f"{self._where} cannot be reached: {_named(error)}") from error
-        except UnicodeEncodeError as error:
-            raise ModelRefused(f"{self._where} cannot be sent this prompt: {_named(error)}") from error
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            # The client fails on an error body that is JSON but no object while it handles the status, which is therefore still there.
-            if isinstance(error.__context__, httpx.HTTPStatusError):
-                response = error.__context__.response
-                raise self._failure(response.status_code, response.text, response.headers) from error
-            raise ModelMisbehaved(f"{self._where} sent no answer that can be read: {_named(error)}") from error
+            return kind.model_validate_json(response.content)
+        except ValidationError as error:
+            raise ModelMisbehaved(f"{self._where} sent no answer that can be read: {named(error)}") from error
 
     def _failure(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> ModelError:
         """Return the error that a status other than success stands for."""
@@ -284,5 +266,25 @@ def _keep_alive(text: str) -> float | str:
     return int(seconds) if seconds.is_integer() else seconds
 
 
-def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error)[:SHOWN]}"
+def _reason(response: Response) -> str:
+    """What a failure says about itself: the text of its `error`, or all of it where it has none."""
+    try:
+        found = from_json(response.content)
+    except ValueError:
+        return response.text
+    said = found.get("error") if isinstance(found, dict) else None
+    return response.text if said is None else str(said)
+
+
+def _address(host: str) -> str:
+    """Return an address with its scheme, and without one with the port at which Ollama listens.
+
+    Examples
+    --------
+    >>> _address("gpu-1"), _address("gpu-1:8080"), _address("https://model.example")
+    ('http://gpu-1:11434', 'http://gpu-1:8080', 'https://model.example')
+    """
+    if "://" in host:
+        return host
+    name, slash, path = host.partition("/")
+    return f"http://{name if re.search(r':[0-9]+$', name) else f'{name}:{PORT}'}{slash}{path}"

@@ -19,13 +19,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
-import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from agents.errors import ModelError, ModelMisbehaved, ModelMissing, ModelRefused, ModelTimeout, ModelUnreachable
-from agents.models.addresses import is_loopback
+from agents.errors import ModelError, ModelMisbehaved, ModelMissing, ModelRefused, ModelUnreachable
 from agents.models.protocol import CallLimits, ChatMessage, ModelIdentity, Purpose, Reply
 from agents.models.retrying import retry_after
+from agents.models.server import SHOWN, Server, named
 
 #: Seconds in which a question about the model itself (no inference) must be answered.
 IDENTIFY_SECONDS = 10.0
@@ -33,8 +32,6 @@ IDENTIFY_SECONDS = 10.0
 NOT_NOW = frozenset({408, 425, 429, 499})
 #: What a model that thinks is told; templates of others pass over it.
 NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
-#: How much of a server's text stands in an error.
-SHOWN = 300
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -121,23 +118,16 @@ class OpenAIModel:
         connections: int = 1,
     ) -> None:
         self._name = name
-        self._host = host
         self._sampling = {"temperature": temperature, "seed": seed}
-        self._connect_seconds = connect_timeout.total_seconds()
         self._optional: Mapping[str, Any] = NO_THINKING
         self._identity: ModelIdentity | None = None
-        self._closed = False
-        try:
-            if httpx.URL(host).scheme not in ("http", "https"):
-                raise ValueError("it begins with neither http:// nor https://")
-            self._client = httpx.AsyncClient(
-                base_url=host,
-                headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-                limits=httpx.Limits(max_connections=connections + 2, max_keepalive_connections=connections + 2),
-                trust_env=not is_loopback(host),
-            )
-        except (httpx.InvalidURL, ValueError) as error:
-            raise ModelRefused(f"the model's host {host!r} is no address such as http://127.0.0.1:8000: {error}") from error
+        self._server = Server(
+            host,
+            f"{name} at {host}",
+            connect_timeout=connect_timeout,
+            connections=connections,
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+        )
 
     async def complete(
         self,
@@ -194,12 +184,11 @@ class OpenAIModel:
         return None
 
     async def close(self) -> None:
-        self._closed = True
-        await self._client.aclose()
+        await self._server.close()
 
     @property
     def _where(self) -> str:
-        return f"{self._name} at {self._host}"
+        return self._server.where
 
     def _reply(self, chat: _Chat, seconds: float) -> Reply:
         if chat.error:
@@ -225,27 +214,13 @@ class OpenAIModel:
 
     async def _ask(self, kind: type[Answer], method: str, path: str, seconds: float, body: Mapping[str, Any] | None = None) -> Answer:
         """Make one request; whatever goes wrong becomes a `ModelError`."""
-        if self._closed:
-            raise ModelRefused(f"{self._where} was closed on this side")
-        timeout = httpx.Timeout(seconds, connect=min(self._connect_seconds, seconds))
-        try:
-            response = await self._client.request(method, path, json=body, timeout=timeout)
-        except httpx.ConnectTimeout as error:
-            raise ModelUnreachable(f"{self._where} took no connection within {timeout.connect} s") from error
-        except httpx.TimeoutException as error:
-            raise ModelTimeout(f"{self._where} gave no answer within {seconds:.1f} s") from error
-        except (httpx.HTTPError, OSError) as error:
-            raise ModelUnreachable(f"{self._where} cannot be reached: {_named(error)}") from error
-        except RuntimeError as error:  # closed while the request was under way
-            raise ModelRefused(f"{self._where} cannot be asked any more: {_named(error)}") from error
-        except (UnicodeEncodeError, ValueError) as error:
-            raise ModelRefused(f"{self._where} cannot be sent this prompt: {_named(error)}") from error
-        if response.is_error or response.is_redirect:
-            raise self._failure(response.status_code, response.text, response.headers)
+        response = await self._server.ask(method, path, seconds, body)
+        if not response.is_success:
+            raise self._failure(response.status, response.text, response.headers)
         try:
             return kind.model_validate_json(response.content)
         except ValidationError as error:
-            raise ModelMisbehaved(f"{self._where} sent no answer that can be read: {_named(error)}") from error
+            raise ModelMisbehaved(f"{self._where} sent no answer that can be read: {named(error)}") from error
 
     def _failure(self, status: int, text: str, headers: Mapping[str, str]) -> ModelError:
         """Return the error that a status other than success stands for."""
@@ -259,7 +234,3 @@ class OpenAIModel:
         if status < 500 or status == 501:
             return ModelRefused(said)
         return ModelUnreachable(said, retry_after=retry_after(headers))
-
-
-def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error)[:SHOWN]}"

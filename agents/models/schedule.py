@@ -1,11 +1,15 @@
 """Which call gets a slot of one host next. Decides only: no clock, no tasks, no I/O; `agents.models.admission` carries the decisions out.
 
-- **Order.** Predictions (and what belongs to them) before rewrites, each kind in the order of arrival. No slot stays idle while something
-  waits that may run.
-- **Rewrites.** With n >= 2 slots they hold at most n - 1. One that has waited longer than `rewrite_max_wait` may take its turn before
-  predictions, as long as such turns have had less than `rewrite_share` of the slot time: each turn is charged with what a rewrite usually
-  takes, and paid off by the slot time of predictions (a deficit, as in deficit round robin, Shreedhar & Varghese 1995). What a rewrite
-  takes of slots that nobody else wants is not charged.
+- **Order.** Predictions (and what belongs to them) before rewrites, each kind in the order of arrival. No slot stays idle while a
+  prediction waits.
+- **Rewrites.** With n >= 2 slots they hold at most n - 1. While predictions come they are left as many slots as they lately needed and the
+  square root of that besides, as telephone exchanges are staffed (Erlang; Halfin & Whitt 1981), because a rewrite lasts so long that a
+  prediction which finds all slots taken waits for more than its own time; but rewrites may always hold as many as their share comes to.
+  One that has no turn of its own also leaves a slot free.
+- **Turns.** A rewrite that has waited longer than `rewrite_max_wait` may take its turn before predictions, as long as rewrites have had
+  less than `rewrite_share` of the slot time: each turn is charged with what a rewrite usually takes, what they take of idle slots is
+  charged as it passes, at most one rewrite ahead, and the slot time of predictions pays it off (a deficit, as in deficit round robin,
+  Shreedhar & Varghese 1995).
 - **Cutting.** With one slot, a rewrite that runs only because nothing else waited is cut for a prediction: once at most, not in a turn of
   its own, and not past half its usual time, from where on cutting wastes more than it saves. Its second attempt runs to its end.
 - **The bound.** Above `queue` waiting calls the youngest rewrite is shed, else the youngest prediction. The youngest, because the oldest
@@ -20,6 +24,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
+from math import ceil, exp, sqrt
 from statistics import fmean
 
 from agents.models.protocol import Purpose
@@ -29,6 +34,9 @@ from agents.models.protocol import Purpose
 REMEMBERED = 16
 #: Share of them that were done in the time that counts as enough for another one, and a margin on it.
 ENOUGH_FOR, MARGIN = 0.75, 1.25
+#: For how long predictions are looked back at, in what one usually takes, to know how many slots they need: many arrivals, so that the mean
+#: says something; short against the hours of a day.
+LATELY = 20.0
 #: So many times as much is ample: a call that has had it and is not answered tells that something is wrong with the host.
 AMPLE = 4.0
 
@@ -118,7 +126,7 @@ class Schedule:
     queue
         Calls that may wait.
     rewrite_share
-        Share of the slot time that overdue rewrites get while predictions wait too, 0 to below 1.
+        Share of the slot time that overdue rewrites get while predictions come too, 0 to below 1.
     rewrite_max_wait
         Seconds after which a rewrite is overdue.
 
@@ -136,6 +144,10 @@ class Schedule:
         self._pay = rewrite_share / (1 - rewrite_share)
         self._max_wait = rewrite_max_wait
         self._most_rewrites = max(1, slots - 1)
+        #: What their share comes to.
+        self._least_rewrites = min(self._most_rewrites, max(1, ceil(rewrite_share * slots)))
+        #: Slots that predictions held lately, on average.
+        self._needed = 0.0
         self._predictions: list[Ticket] = []
         self._rewrites: list[Ticket] = []
         self._running: list[Ticket] = []
@@ -159,6 +171,12 @@ class Schedule:
     @property
     def running_rewrites(self) -> int:
         return sum(ticket.is_rewrite for ticket in self._running)
+
+    @property
+    def rewrite_slots(self) -> int:
+        """Slots that rewrites may hold now."""
+        free = self.slots - ceil(self._needed + sqrt(self._needed))
+        return min(self._most_rewrites, max(self._least_rewrites, free))
 
     def ample(self, ticket: Ticket) -> float:
         """Seconds in a slot within which this call would have been answered if all were well; at most half its time."""
@@ -211,10 +229,24 @@ class Schedule:
         predictions = len(self._running) - rewrites
         self.prediction_seconds += predictions * passed
         self.rewrite_seconds += rewrites * passed
-        self._debt -= self._pay * predictions * passed
+        self._look_back(predictions, passed)
+        self._settle(predictions, passed)
         if not self._is_overdue(now):
             # Nothing is saved up for later: a burst of rewrites has no right to the time that none of them waited for.
             self._debt = max(self._debt, 0.0)
+
+    def _look_back(self, predictions: int, passed: float) -> None:
+        usual = LATELY * self._usual["predict"].mean
+        kept = exp(-passed / usual) if usual else 0.0
+        if passed:
+            self._needed = kept * self._needed + (1 - kept) * predictions
+
+    def _settle(self, predictions: int, passed: float) -> None:
+        """Charge rewrites that have no turn of their own with their time, and pay off with that of predictions."""
+        unasked = sum(ticket.is_rewrite and not ticket.in_turn for ticket in self._running)
+        # A quiet night of rewriting is not held against them in the morning.
+        ahead = max(self._debt, self._usual["rewrite"].mean)
+        self._debt = min(ahead, self._debt + unasked * passed) - self._pay * predictions * passed
 
     def _line(self, ticket: Ticket) -> list[Ticket]:
         return self._rewrites if ticket.is_rewrite else self._predictions
@@ -234,7 +266,7 @@ class Schedule:
         return moves
 
     def _next(self, now: float) -> Ticket | None:
-        may_rewrite = bool(self._rewrites) and self.running_rewrites < self._most_rewrites
+        may_rewrite = bool(self._rewrites) and self.running_rewrites < self.rewrite_slots
         if may_rewrite and self._pay and self._is_overdue(now) and self._owed(now) <= 0:
             turn = self._rewrites.pop(0)
             turn.in_turn = True
@@ -243,7 +275,8 @@ class Schedule:
             return turn
         if self._predictions:
             return self._predictions.pop(0)
-        return self._rewrites.pop(0) if may_rewrite else None
+        leaves_one = self.slots == 1 or self.slots - len(self._running) > 1
+        return self._rewrites.pop(0) if may_rewrite and leaves_one else None
 
     def _is_overdue(self, now: float) -> bool:
         return bool(self._rewrites) and now - self._rewrites[0].arrived >= self._max_wait

@@ -73,7 +73,7 @@ class Core:
         self.applied: list[str] = []
 
     def propose(self, state: EntityState, *, now: datetime) -> Any:
-        return SimpleNamespace(entity=state.entity)
+        return None if state.rewrite_wanted is None or state.rewrite_wanted > now else SimpleNamespace(entity=state.entity)
 
     async def ask(self, request: Any) -> Any:
         await self.model.wait()
@@ -318,6 +318,20 @@ async def test_a_rewrite_under_way_when_its_entity_was_forgotten_does_not_reach_
     world.core.model.set()
     await asyncio.gather(*rewrites)
     assert world.core.applied == ["b"]
+
+
+@pytest.mark.parametrize(("mode", "draining", "asked"), [("background", False, ["a"]), ("background", True, []), ("inline", False, [])])
+async def test_a_background_rewrite_begins_with_the_record_that_has_it_wanted_and_not_when_all_inputs_are_read(
+    mode, draining, asked
+) -> None:
+    world = World(rewrite={"mode": mode})
+    for entity, wanted in (("a", NOW), ("b", NOW + timedelta(minutes=1))):
+        world.table.records[entity_key(entity)] = encode_state(EntityState(entity=entity, rewrite_wanted=wanted))
+    world.lease.accepting = not draining
+    await world.send(reading("o1"), reading("o2"), reading("o3", entity="b"))
+    world.core.model.set()
+    await asyncio.gather(*world.entities._rewriting.values())
+    assert world.core.applied == asked
 
 
 async def test_a_command_to_an_entity_that_does_not_exist_is_answered_once_and_leaves_nothing(world: World) -> None:

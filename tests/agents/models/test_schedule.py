@@ -220,3 +220,43 @@ def test_at_60_percent_load_rewriting_hardly_shows_in_the_waits_of_predictions(s
     alone.run()
     p99 = [sorted(0.5 + wait for wait in waited(play, rewrites=False))[5940] for play in (world, alone)]
     assert p99[0] <= longer(p99[1])
+
+
+def test_more_rewrites_than_there_is_time_for_get_their_share_and_leave_predictions_the_slots_that_they_need():
+    chance = random.Random(11)
+    world, alone = server(4, queue=100_000), server(4, queue=100_000)
+    at = 0.0
+    for n in range(3000):
+        at += chance.expovariate(0.6 * 4 / 0.5)
+        for play in (world, alone):
+            play.offer(at, "predict", 0.5)
+        if n % 4 == 0:
+            world.offer(at + 1.0, "rewrite", 2.0)
+    world.run(until=at)
+    alone.run(until=at)
+    p99 = [sorted(0.5 + wait for wait in waited(play, rewrites=False))[2970] for play in (world, alone)]
+    # With all the time that is left over, four tenths of it, they would make it two and a half times as long.
+    assert p99[0] <= 1.6 * p99[1]
+    assert 0.2 <= world.schedule.rewrite_seconds / (4 * at) <= 0.25
+
+
+def test_where_few_predictions_come_rewrites_have_all_other_slots():
+    world = server(16)
+    for n in range(200):
+        world.offer(float(n), "predict", 1.0)
+    rewrites = [world.offer(100.0, "rewrite", 10.0) for _ in range(20)]
+    world.run()
+    # One slot is in use, and its square root is another.
+    assert [call.begun[0] for call in rewrites] == [100.0] * 14 + [110.0] * 6
+
+
+def test_the_time_that_rewrites_had_while_nobody_else_wanted_it_is_held_against_them_for_one_turn_at_most():
+    world = server()
+    for _ in range(100):
+        world.offer(0.0, "rewrite", 5.0)
+    for n in range(200):
+        world.offer(500.0 + n, "predict", 1.0)
+    last = world.offer(500.5, "rewrite", 5.0)
+    world.run()
+    # A rewrite is paid off by four times its time; the ten seconds after which it is overdue are over by then.
+    assert last.begun[0] == pytest.approx(520.0, abs=2.0)
