@@ -45,7 +45,7 @@ CORE = (
 FURTHER = ("llm_as_rnn_blank", "llm_as_rnn_enumerated", "llm_as_rnn_free_text", "llm_as_rnn_judged")
 RECORDED = ("seattle-class", "seattle-temperature", "sp500-index")
 BUDGETS = (1024, 2048, 4096, 8192)
-STEPS, LONG = 100, 300
+STEPS, LONG, COSTS = 100, 300, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,8 @@ RUNS = (
         for budget in BUDGETS
     ),
     Run(("poisoned", "poisoned-neutral"), ("llm_as_rnn",)),
+    # What the loop costs beside the loop as published.
+    Run(("seattle-class",), ("published_loop", "llm_as_rnn", "zero_shot"), steps=COSTS, label="costs"),
 )
 
 

@@ -18,7 +18,8 @@ CONFIG = '[model]\nbackend = "import"\nfactory = "agents.models.scripted:from_se
 def test_every_arm_runs_on_every_learnable_family_and_the_first_ones_on_two_seeds() -> None:
     asked = {(name, arm, seed) for one in evaluation.RUNS if not one.label for name in one.names for arm in one.arms for seed in one.seeds}
     for name in datasets.LEARNABLE:
-        assert {arm for given, arm, seed in asked if given == name and seed == 1000} == set(ARMS)
+        # The loop as published is there for its costs, on the weather.
+        assert {arm for given, arm, seed in asked if given == name and seed == 1000} == set(ARMS) - {"published_loop"}
         assert {arm for given, arm, seed in asked if given == name and seed == 1001} == set(evaluation.CORE)
 
 
