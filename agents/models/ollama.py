@@ -29,14 +29,10 @@ from pydantic_core import from_json
 from agents.errors import ModelError, ModelMisbehaved, ModelMissing, ModelRefused, ModelUnreachable
 from agents.models.protocol import CallLimits, ChatMessage, ModelIdentity, Purpose, Reply
 from agents.models.retrying import retry_after
-from agents.models.server import SHOWN, Response, Server, named
+from agents.models.server import IDENTIFY_SECONDS, NOT_NOW, SHOWN, Response, Server, named
 
 #: The template of a model whose chat format the server does not know: prompts would reach it bare, roles and all left out.
 RAW_TEMPLATE = "{{ .Prompt }}"
-#: Seconds in which a question about the model itself (no inference) must be answered.
-IDENTIFY_SECONDS = 10.0
-#: Status codes that a load balancer or a busy server uses for "not now".
-NOT_NOW = frozenset({408, 425, 429, 499})
 #: Texts of status 500 that blame the request: its schema, its grammar, its length.
 AT_FAULT = re.compile(r"json schema|grammar|invalid format|required for format|context (length|size)|exceed_context", re.IGNORECASE)
 #: Where a server listens whose address names neither scheme nor port.

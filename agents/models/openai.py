@@ -24,12 +24,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from agents.errors import ModelError, ModelMisbehaved, ModelMissing, ModelRefused, ModelUnreachable
 from agents.models.protocol import CallLimits, ChatMessage, ModelIdentity, Purpose, Reply
 from agents.models.retrying import retry_after
-from agents.models.server import SHOWN, Server, named
+from agents.models.server import IDENTIFY_SECONDS, NOT_NOW, SHOWN, Server, named
 
-#: Seconds in which a question about the model itself (no inference) must be answered.
-IDENTIFY_SECONDS = 10.0
-#: Status codes that a load balancer or a busy server uses for "not now".
-NOT_NOW = frozenset({408, 425, 429, 499})
 #: What a model that thinks is told; templates of others pass over it.
 NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 

@@ -27,6 +27,10 @@ from agents.models.addresses import proxy_of
 
 #: Seconds after which an idle connection is closed, before a load balancer does so at the other end in the midst of a request.
 IDLE_SECONDS = 5.0
+#: Seconds in which a question about the model itself (no inference) must be answered.
+IDENTIFY_SECONDS = 10.0
+#: Status codes that a load balancer or a busy server uses for "not now".
+NOT_NOW = frozenset({408, 425, 429, 499})
 #: How much of an error's text stands in ours.
 SHOWN = 300
 #: Connections beyond the calls at once: for questions about the model.
